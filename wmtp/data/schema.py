@@ -87,7 +87,7 @@ def parse_line(
     if b'\0' in line: raise BadRow('NUL', f"a NUL byte at byte {line.index(0) + 1}; wanted JSON text")
     try: row = DECODER.decode(line.decode('utf-8'))
     except UnicodeDecodeError as e: raise BadRow('not UTF-8', f"byte {e.start + 1} is not UTF-8; save the file as UTF-8") from None
-    except json.JSONDecodeError as e: raise BadRow('not JSON', f"not JSON at character {e.pos + 1}: {e.msg}") from None
+    except json.JSONDecodeError as e: raise BadRow('not JSON', f"not JSON: {e.msg.removesuffix(' at')} at character {e.pos + 1}") from None
     except RecursionError: raise BadRow('nesting', "nested too deeply; wanted a plain object") from None
     if not isinstance(row, dict): raise BadRow('not an object', f"{shown(row)} is not an object; wanted one with {', '.join(FIELDS)}")
     return row
@@ -207,7 +207,7 @@ class Seen:
         first, label = self.labels.setdefault(program, (number, row['is_correct']))
         if label is not row['is_correct']:
             self.labels[program] = first, None
-            raise BadRow('both labels', f"the program of line {first}, but with is_correct {shown(row['is_correct'])}; wanted one label", first)
+            raise BadRow('both labels', f"the program of line {first}, now is_correct {shown(row['is_correct'])}; wanted one label", first)
 
 # %% ../../nbs/10_data.schema.ipynb #3a5a555c
 @dataclass
@@ -223,7 +223,7 @@ class ReadReport:
 
     def __str__(self):
         reasons = ', '.join(f"{kind} {n}" for kind, n in sorted(self.reasons.items()))
-        return f"{self.path}: {self.n_rows} rows, {self.n_skipped} lines left out" + (f" ({reasons})" if reasons else '')
+        return f"{self.path}: {self.n_rows} rows; lines left out: {self.n_skipped}" + (f" ({reasons})" if reasons else '')
 
 # %% ../../nbs/10_data.schema.ipynb #bae0a43c
 def read_rows(
@@ -241,7 +241,8 @@ def read_rows(
         else:
             rows[number] = row
             for name in ignored: report.ignored_fields[name] = report.ignored_fields.get(name, 0) + 1
-    if not rows: raise InputError(f"{path}: no usable row in {report.n_skipped} lines; first: {report.first_bad or 'none, the file is empty'}")
+    if not rows and not report.n_skipped: raise InputError(f"{path}: the file is empty; wanted one JSON object per line")
+    if not rows: raise InputError(f"{path}: no usable row in {report.n_skipped} lines; first: {report.first_bad}")
     report.n_rows, report.sha256 = len(rows), file_sha256(path)
     return [*rows.values()], report
 
