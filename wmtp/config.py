@@ -188,10 +188,16 @@ def merge_layers(
         tree = check_tree(tree, schema, source)
         origin.update(dict.fromkeys(_flat(tree), source))
         try: cfg = OmegaConf.merge(cfg, tree)
-        except OmegaConfBaseException as e: raise InputError(f'{source}: {e.full_key}: {str(e).splitlines()[0]}') from None
+        except OmegaConfBaseException as e:
+            raise InputError(f'{source}: {e.full_key}: a reference is written ${{key}} or ${{oc.env:NAME}}') from None
     return cfg, origin
 
 # %% ../nbs/01_config.ipynb #808d9a5c
+def _reason(e, written): # why a reference could not be followed, quoting only what was written
+    found = re.search(r"Recursive interpolation detected|(?:Interpolation key|Environment variable) '(.+?)' not found", str(e))
+    safe = found and (found[1] is None or found[1] in str(written))
+    return found[0] if safe else 'the reference leads nowhere'
+
 def resolved_values(
     cfg:DictConfig, # merged configuration
     schema,         # dataclass of the run
@@ -205,8 +211,7 @@ def resolved_values(
             raise InputError(f'{source}: {name} is not set; give it, or begin your file with `extends: NAME.yaml` of a shipped one')
         try: values[name] = convert(OmegaConf.select(cfg, name), f)
         except (OmegaConfBaseException, RecursionError) as e:
-            why = str(e).splitlines()[0].removeprefix('KeyError raised while resolving interpolation: ').strip('"')
-            raise InputError(f'{source}: {name} is {show(raw)}: {why}') from None
+            raise InputError(f'{source}: {name} is {show(raw)}: {_reason(e, written)}') from None
         except ValueError as e: raise InputError(f'{source}: {name} is {show(raw)}, which leads to something else; {e}') from None
         refuse_credentials(values[name], source, name)
     return values
