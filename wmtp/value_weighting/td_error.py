@@ -18,7 +18,7 @@ def choice_columns(
 ) -> Tensor: # [batch, seq] int64 in 0..seq; 0 (the bin) where the mask is false
     "The column of each choice when a row's choices are written without gaps and flush right."
     count = state_mask.cumsum(1, dtype=torch.int32)
-    return torch.where(state_mask, count + (state_mask.shape[1] - count[:, -1:]), 0).long()
+    return count.add_(state_mask.shape[1] - count[:, -1:]).mul_(state_mask).long()
 
 def to_choices(
     x:Tensor, # [batch, seq] float32
@@ -32,7 +32,8 @@ def from_choices(
     column:Tensor, # [batch, seq] int64
 ) -> Tensor: # [batch, seq] float32, exactly 0 where the mask is false
     "The way back: each choice's number at its own position."
-    return torch.where(column > 0, table.gather(1, column), 0.)
+    emptied_bin = torch.nn.functional.pad(table[:, 1:], (1, 0))
+    return emptied_bin.gather(1, column)
 
 # %% ../../nbs/30_value_weighting.td_error.ipynb #85f1b32e
 def end_value(
@@ -59,7 +60,8 @@ def credit_inputs(
 ) -> tuple: # values and rewards in float32, state_mask in bool, terminated in bool or None
     "The inputs of every credit function in their proper dtypes; an `InputError` where shapes or ranges do not fit."
     if values.ndim != 2 or not values.shape[1] or state_mask.shape != values.shape:
-        raise InputError(f"values {list(values.shape)} and state_mask {list(state_mask.shape)}; wanted the same [batch, seq] for both, seq >= 1")
+        shapes = f"values {list(values.shape)} and state_mask {list(state_mask.shape)}"
+        raise InputError(f"{shapes}; wanted the same [batch, seq] for both, seq >= 1")
     for name, x in (('rewards', rewards), ('terminated', terminated)):
         if x is not None and x.shape != values.shape[:1]:
             raise InputError(f"{name} has shape {list(x.shape)}; wanted [{len(values)}], one entry per row of values")
@@ -100,6 +102,7 @@ def compute_td_stats(
     mask = state_mask.bool()
     x, n_rows = td[mask].float(), mask.any(1).sum().item()
     if not len(x): x, n_rows = x.new_zeros(1), 1
-    return dict(n_choices=float(mask.sum()), n_not_finite=float((~x.isfinite()).sum()), mean=x.mean().item(), std=x.std(correction=0).item(),
-                min=x.min().item(), max=x.max().item(), abs_mean=x.abs().mean().item(), share_positive=(x > 0).float().mean().item(),
-                share_negative=(x < 0).float().mean().item(), sum_sq=x.square().sum().item() / n_rows)
+    stats = dict(n_choices=mask.sum(), n_not_finite=(~x.isfinite()).sum(), mean=x.mean(), std=x.std(correction=0), min=x.min(), max=x.max(),
+                 abs_mean=x.abs().mean(), share_positive=(x > 0).float().mean(), share_negative=(x < 0).float().mean(),
+                 sum_sq=x.square().sum() / n_rows)
+    return {name: float(number) for name, number in stats.items()}
