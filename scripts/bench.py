@@ -50,7 +50,7 @@ def step(model, lengths, device):
 
 def bench_batches(draws, device):
     "Real tokens per second: batches of random rows padded to the longest, against rows grouped by length within a token budget."
-    rng, budget = np.random.default_rng(0), 8192
+    rng, budget = np.random.default_rng(0), 4096
     lengths = np.minimum(rng.lognormal(5.931, .725, 20_000), 2048).astype(np.int32).clip(1)  # mean 490, 95th percentile 1242
     rows = RowTable(np.ones(len(lengths), bool), np.zeros(len(lengths), np.int32), lengths)
     per_batch = budget // int(lengths.mean())
@@ -62,14 +62,14 @@ def bench_batches(draws, device):
     step(model, lengths[plans['padded'][0]], device)
     for _ in range(draws):
         tokens, seconds = dict.fromkeys(plans, 0), dict.fromkeys(plans, 0.)
-        for place in (np.arange(4) + rng.random()) / 4:  # batches of four widths, the two plans in turn, so that both see the same weather
+        for place in (np.arange(3) + rng.random()) / 3:  # batches of three widths, the two plans in turn, so that both see the same weather
             for name, batches in plans.items():
                 batch = batches[int(place * len(batches))]
                 seconds[name] += timed(lambda: step(model, lengths[batch], device))
                 tokens[name] += int(lengths[batch].sum())
         for name in plans: speeds[name].append(tokens[name] / seconds[name])
     padded, grouped = median(speeds['padded']), median(speeds['grouped'])
-    table(f'batches: {draws} draws of 4, {per_batch} rows padded or {budget} tokens grouped', [
+    table(f'batches: {draws} draws of 3, {per_batch} rows padded or {budget} tokens grouped', [
         ('random rows, padded to the longest', padded, 'tokens/s', 1.),
         ('grouped by length, token budget', grouped, 'tokens/s', grouped / padded)])
 
@@ -114,7 +114,7 @@ def bench_lambda(draws, device):
     ours = took['compute_lambda_return']
     table(f'lambda: 64 x 2048, {int(mask.sum())} choices, largest difference from the loop {error:.0e}; ratios of time', [
         (name, 1000 * s, 'ms', s / ours) for name, s in took.items()])
-    if len(seconds) < len(cases): print('  torchrl is not installed: pip install --no-deps --target DIR torchrl tensordict pyvers; PYTHONPATH=DIR')
+    if len(seconds) < len(cases): print('  torchrl is missing: pip install --no-deps --target DIR torchrl tensordict pyvers; PYTHONPATH=DIR')
 
 
 SECTIONS = {'batches': bench_batches, 'lambda': bench_lambda}
