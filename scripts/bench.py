@@ -114,7 +114,8 @@ def bench_lambda(draws, device):
     ours = took['compute_lambda_return']
     table(f'lambda: 64 x 2048, {int(mask.sum())} choices, largest difference from the loop {error:.0e}; ratios of time', [
         (name, 1000 * s, 'ms', s / ours) for name, s in took.items()])
-    if len(seconds) < len(cases): print('  torchrl is missing: pip install --no-deps --target DIR torchrl tensordict pyvers; PYTHONPATH=DIR')
+    if len(seconds) < len(cases):
+        print('  torchrl is missing: pip install --no-deps --target DIR torchrl tensordict pyvers; PYTHONPATH=DIR')
 
 
 SECTIONS = {'batches': bench_batches, 'lambda': bench_lambda}
