@@ -80,7 +80,8 @@ def rewind(
 ):
     "Cut the journal back to its first `n_rows` rows; one that has fewer is reported, since the missing rows cannot be made again."
     lines = self.path.read_bytes().split(b'\n')[:-1]
-    if len(lines) < n_rows: warnings.warn(f"{self.path} has {len(lines)} rows where the checkpoint stands on {n_rows}; the earlier part is lost")
+    if len(lines) < n_rows:
+        warnings.warn(f"{self.path} has {len(lines)} rows where the checkpoint stands on {n_rows}; the missing ones cannot be made again")
     self.n_rows = min(n_rows, len(lines))
     self.file.truncate(sum(len(line) + 1 for line in lines[:self.n_rows]))
     self.sync()

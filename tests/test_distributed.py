@@ -1,0 +1,78 @@
+"""Two processes on the CPU (gloo) make the run that one process makes."""
+import json
+import signal
+import time
+
+import torch
+from safetensors.torch import load_file
+from tiny import outcome, send, server, wait_for  # noqa: F401  `server` is a fixture
+
+
+def weights(folder): return load_file(folder/'step-000040'/'model.safetensors')
+
+
+def rows(folder): return [json.loads(line) for line in (folder/'journal.jsonl').read_text().splitlines()]
+
+
+def assert_close_runs(a, b):
+    "First gradient to 1e-6; later steps drift by rounding only."
+    first, other = rows(a)[0], rows(b)[0]
+    assert first.keys() == other.keys()
+    for name in first: assert abs(first[name] - other[name]) < 1e-6, name
+    for name, w in weights(a).items(): torch.testing.assert_close(w, weights(b)[name], atol=1e-5, rtol=0)
+
+
+def test_two_ranks_make_the_same_run(server, tmp_path):
+    "1 rank x 4 micro-batches and 2 ranks x 2, dropout included: the first step's loss, metrics and gradient norm to 1e-6."
+    assert server.run(tmp_path/'one', accumulation=4) == 0
+    assert server.run(tmp_path/'two', accumulation=2, ranks=2) == [0, 0]
+    assert_close_runs(tmp_path/'one', tmp_path/'two')
+    assert [r['step'] for r in rows(tmp_path/'one')] == [r['step'] for r in rows(tmp_path/'two')]
+
+
+def test_uneven_last_window(server, tmp_path):
+    "157 micro-batches: in the 40th step one rank has a single one and the other none, and both make 40 steps."
+    assert server.run(tmp_path/'one', accumulation=4, n_batches=157) == 0
+    assert server.run(tmp_path/'two', accumulation=2, n_batches=157, ranks=2) == [0, 0]
+    assert_close_runs(tmp_path/'one', tmp_path/'two')
+
+
+def test_nan_on_one_rank(server, tmp_path):
+    "Micro-batch 21 is rank 1's: both leave step 6 out, and the weights are those of one process that left it out."
+    assert server.run(tmp_path/'one', accumulation=4, poison=21) == 0
+    assert server.run(tmp_path/'two', accumulation=2, poison=21, ranks=2) == [0, 0]
+    for run in 'one', 'two':
+        assert [r['train/bad_steps'] for r in rows(tmp_path/run)[:7]] == [0, 0, 0, 0, 0, 1, 1]
+        assert rows(tmp_path/run)[5]['train/loss'] == 'NaN'
+    assert_close_runs(tmp_path/'one', tmp_path/'two')
+
+
+def test_one_rank_is_asked_to_stop(server, tmp_path):
+    "SIGTERM reaches rank 1 only: both stop after the same step, saved; resumed, the result is the uninterrupted run's."
+    assert server.run(tmp_path/'straight', ranks=2) == [0, 0]
+    folder = tmp_path/'run'
+
+    def ask(pids):
+        wait_for(folder/'step-000004')
+        send(pids[1], signal.SIGTERM)
+
+    assert server.run(folder, ranks=2, meanwhile=ask) == [130, 130]
+    assert server.run(folder, ranks=2, resume='auto') == [0, 0]
+    assert outcome(folder) == outcome(tmp_path/'straight')
+
+
+def test_a_rank_dies(server, tmp_path):
+    "Rank 1 is killed: rank 0 ends with an error within seconds, and the run can be resumed, though not with another number of ranks."
+    folder, died = tmp_path/'run', []
+
+    def kill(pids):
+        wait_for(folder/'step-000004')
+        send(pids[1], signal.SIGKILL)
+        died.append(time.monotonic())
+
+    codes = server.run(folder, ranks=2, meanwhile=kill)
+    assert codes[0] == 1 and codes[1] == -signal.SIGKILL
+    assert time.monotonic() - died[0] < 10
+    assert server.run(folder, resume='auto') == 2
+    assert 'was made with n_ranks 2, this run has 1; use the same' in server.said()
+    assert server.run(folder, ranks=2, resume='auto') == [0, 0]

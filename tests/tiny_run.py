@@ -1,0 +1,136 @@
+"""A training run of a second, for the tests that kill processes.
+
+`python tests/tiny_run.py` says `ready`, reads one JSON request a line and forks the run (or one process per rank) from a
+process that has torch loaded already; it answers with the process ids and, when all have ended, with their exit codes.
+"""
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import transformers.optimization  # noqa: F401  loaded once, before the forks
+from torch import nn
+
+from wmtp.core import InputError, RunError
+from wmtp.losses.value_loss import LossOutput
+from wmtp.runtime.checkpoint import Checkpoints, load_weights, save_weights
+from wmtp.runtime.interrupt import Interrupted, StopSignals
+from wmtp.runtime.journal import Tracker
+from wmtp.runtime.resume import prepare_run_folder
+from wmtp.runtime.trainer import Trainer, resumed_rows
+
+
+@dataclass
+class Points:
+    x: torch.Tensor
+    y: torch.Tensor
+    attention_mask: torch.Tensor
+
+    def to(self, device): return self
+
+
+def points(n, poison=None, pause=.003):
+    time.sleep(pause)
+    g = torch.Generator().manual_seed(n)
+    x = torch.rand(16, 1, generator=g) * 6
+    y = x.sin() * (float('nan') if n == poison else 1.)
+    return Points(x, y, (torch.rand(16, 1, generator=g) < .6).long())
+
+
+def counts(batch, step): return {'mse': int(batch.attention_mask.sum()), 'size': len(batch.x)}
+
+
+def loss(model, batch, step):
+    out = model(batch.x)
+    error = torch.where(batch.attention_mask.bool(), (out - batch.y).square(), 0.).sum()
+    return LossOutput({'mse': (error, int(batch.attention_mask.sum())), 'size': (.01 * out.square().sum(), len(out))},
+                      {'mean': (out.detach().sum().item(), len(out))})
+
+
+def evaluate(model, step):
+    batch = points(10**6)
+    return {'valid/loss': (model(batch.x) - batch.x.sin()).square().mean()}
+
+
+def kill_at_disk_operation(number):
+    "SIGKILL this process just before its n-th fsync or rename: inside saves, between folder and name, inside pruning."
+    calls = 0
+
+    def counted(function):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == number: os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+        return call
+
+    for name in ('fsync', 'rename', 'replace', 'unlink', 'rmdir'): setattr(os, name, counted(getattr(os, name)))
+
+
+def limit_file_size(size):
+    "No file may grow beyond `size` bytes: what a full disk looks like to those who write."
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def run(request, rank=0):
+    torch.set_num_threads(1)
+    if number := request.get('kill_at'): kill_at_disk_operation(number)
+    n_ranks = request.get('ranks', 1)
+    if n_ranks > 1:
+        os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
+        dist.init_process_group('gloo', init_method=f"file://{request['store']}", rank=rank, world_size=n_ranks,
+                                timeout=timedelta(seconds=30))
+    folder = prepare_run_folder(request['folder'], request.get('resume')) if rank == 0 else None
+    start = [folder and folder.checkpoint]
+    if n_ranks > 1: dist.broadcast_object_list(start)
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Dropout(.1), nn.Linear(64, 1))
+    if start[0]: load_weights(model, start[0])
+
+    def save_model(part):
+        if (step := request.get('disk_full_at')) and f'-{step:06d}' in part.name: limit_file_size(100)
+        save_weights(model, part)
+
+    path = Path(request['folder'])
+    trainer = Trainer(
+        model, loss, lambda n: points(n, request.get('poison')), counts, n_steps=40, n_batches=request.get('n_batches'),
+        accumulation=request.get('accumulation', 2), learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5, evaluate=evaluate,
+        eval_every_steps=10, save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'),
+        checkpoints=Checkpoints(path, save_model, keep=2) if rank == 0 else None,
+        tracker=Tracker(path, n_rows=resumed_rows(start[0])) if rank == 0 else None)
+    trainer.train()
+    if n_ranks > 1: dist.destroy_process_group()
+
+
+def forked(request, rank):
+    "Fork one process of the run; its exit code is the command line's."
+    if pid := os.fork(): return pid
+    code, said = 1, ''
+    try:
+        with StopSignals() as stop: run({**request, 'stop': stop}, rank)
+        code = 0
+    except Interrupted as e: code, said = 130, e
+    except KeyboardInterrupt: code = 130
+    except InputError as e: code, said = 2, e
+    except RunError as e: said = e
+    except Exception as e: said = f'{type(e).__name__}: {e}'
+    finally:
+        limit_file_size(resource.RLIM_INFINITY)
+        print(said, file=sys.stderr, flush=True)
+        os._exit(code)
+
+
+if __name__ == '__main__':
+    print('ready', flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        pids = [forked(request, rank) for rank in range(request.get('ranks', 1))]
+        print(json.dumps(pids), flush=True)
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
