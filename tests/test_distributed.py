@@ -5,7 +5,7 @@ import time
 
 import torch
 from safetensors.torch import load_file
-from tiny import outcome, send, server, wait_for  # noqa: F401  `server` is a fixture
+from tiny import outcome, send, wait_for
 
 
 def weights(folder): return load_file(folder/'step-000040'/'model.safetensors')

@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from tiny import outcome, send, server, wait_for  # noqa: F401  `server` is a fixture
+from tiny import outcome, send, wait_for
 
 from wmtp.runtime.checkpoint import step_folders, verify
 

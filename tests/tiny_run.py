@@ -120,7 +120,7 @@ def forked(request, rank):
     except KeyboardInterrupt: code = 130
     except InputError as e: code, said = 2, e
     except RunError as e: said = e
-    except Exception as e: said = f'{type(e).__name__}: {e}'
+    except Exception as e: said = f'{type(e).__name__}: {e}'  # noqa: BLE001  the exit code is 1 whatever it was
     finally:
         limit_file_size(resource.RLIM_INFINITY)
         print(said, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+from tiny import server  # noqa: F401  a fixture
