@@ -38,7 +38,7 @@ class DataConfig:
     on_bad_row: str = key(choices=('error', 'skip'))
     max_length: int = key(min=8)
     max_samples: int|None = key(min=1)
-    sampling: str = key(choices=('uniform', 'balanced', 'per_problem', 'pairs'))
+    sampling: str = key(choices=('uniform', 'balanced', 'per_problem', 'pairs', 'twins'))
 
 @dataclass
 class TokenizerConfig:

@@ -5,21 +5,25 @@
 # %% auto #0
 __all__ = ['TOKENIZER_FILES', 'Tokenizer', 'SentencePieceTokenizer', 'FolderTokenizer', 'load_tokenizer', 'train_tokenizer',
            'prompt_text', 'Example', 'join_ids', 'encode_row', 'encode_rows', 'Batch', 'collate', 'check_right_padded',
-           'bug_tokens']
+           'bug_tokens', 'n_shared', 'nearest', 'nearest_programs', 'find_twins']
 
 # %% ../../nbs/14_data.collate.ipynb #db69dc7d
 import hashlib
 import io
 import shutil
 import string
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 import torch
 from torch import Tensor
 
 from ..core import IGNORE_INDEX, InputError, file_sha256
+from .sampling import RowTable
 
 # %% ../../nbs/14_data.collate.ipynb #b56ffab7
 @dataclass
@@ -117,12 +121,12 @@ def train_tokenizer(
 ) -> bytes: # a SentencePiece model; the same for the same texts
     "A byte-pair tokenizer for small Python programs that gives every text back exactly (U+2581 becomes a space)."
     model = io.BytesIO()
-    lines = ['\n' + '\u2581' * indent for indent in (0, 4, 8, 12)]
+    whole = ['\n' + '\u2581' * indent for indent in (0, 4, 8, 12)] + ['\u2581' + digit for digit in string.digits]
     visible = ''.join(c for c in map(chr, range(128)) if c in string.digits + string.ascii_letters + string.punctuation)
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts), model_writer=model, model_type='bpe', vocab_size=vocab_size, hard_vocab_limit=False,
-            byte_fallback=True, character_coverage=.9995, required_chars=visible, user_defined_symbols=lines, split_digits=True,
+            byte_fallback=True, character_coverage=.9995, required_chars=visible, user_defined_symbols=whole, split_digits=True,
             normalization_rule_name='identity', add_dummy_prefix=False, remove_extra_whitespaces=False,
             unk_id=0, bos_id=1, eos_id=2, pad_id=3, max_sentence_length=1 << 24, num_threads=1, minloglevel=2)
     except RuntimeError as e:
@@ -233,3 +237,52 @@ def bug_tokens(
     hits = [example.n_prompt - 1 + i for i, (a, b) in enumerate(spans) if a < max(end, start + 1) and b > start]
     hits = [t for t in hits if t + 1 < len(example.input_ids)]
     return (hits[0], hits[-1]) if hits else None
+
+# %% ../../nbs/14_data.collate.ipynb #f8cd9eed
+def n_shared(
+    a:list, # ids
+    b:list, # ids
+) -> int: # at most the length of the shorter
+    "With how many equal ids two lists begin."
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+def nearest(
+    ordered:list, # lists of ids in ascending order, at least one
+    ids:list,
+) -> tuple[int, int]: # ids shared, index in `ordered`
+    "The longest beginning that any of some ordered lists shares with another list, and the first neighbour that has it."
+    at = bisect_left(ordered, ids)
+    return max(((n_shared(ordered[j], ids), j) for j in range(max(0, at - 1), min(at + 1, len(ordered)))), key=lambda found: found[0])
+
+# %% ../../nbs/14_data.collate.ipynb #9629a05a
+def nearest_programs(
+    pool:list, # lists of ids, at least one
+    queries:list, # lists of ids
+) -> list[int]: # index in `pool` for each query
+    "For each query the list of the pool with the longest common beginning; of several, one with the longest common end."
+    order = sorted(range(len(pool)), key=pool.__getitem__)
+    starts = [pool[j] for j in order]
+
+    @cache
+    def by_end(lo, hi): return tuple(zip(*sorted((starts[j][::-1], order[j]) for j in range(lo, hi))))
+
+    def find(ids):
+        k, _ = nearest(starts, ids)
+        lo, hi = bisect_left(starts, ids[:k]), bisect_right(starts, ids[:k], key=lambda start: start[:k])
+        ends, index = by_end(lo, hi)
+        return index[nearest(ends, ids[::-1])[1]]
+    return [find(ids) for ids in queries]
+
+# %% ../../nbs/14_data.collate.ipynb #3ac72da1
+def find_twins(
+    examples:list, # [N] `Example`s
+    table:RowTable, # of the same rows
+) -> np.ndarray: # [N] int32, for an incorrect row the index of its twin; -1 for correct rows and where no program is correct
+    "The correct program of the same problem that shares the longest beginning with each incorrect one (then the longest end)."
+    twins, by_problem = np.full(len(table), -1, np.int32), np.argsort(table.problems, kind='stable')
+    for members in np.split(by_problem, np.flatnonzero(np.diff(table.problems[by_problem])) + 1):
+        right, wrong = members[table.labels[members]], members[~table.labels[members]]
+        if not len(right): continue
+        found = nearest_programs([examples[i].input_ids for i in right], [examples[i].input_ids for i in wrong])
+        twins[wrong] = right[found]
+    return twins

@@ -112,7 +112,7 @@ def pair_scores(
     "V at the last state of each row of adjacent (correct, incorrect) pairs; pairs with an empty row are left out."
     values, rewards, state_mask, _ = credit_inputs(values, rewards, state_mask)
     if len(rewards) % 2 or not (rewards[0::2] == 1).all() or not (rewards[1::2] == 0).all():
-        raise InputError(f"rewards of {len(rewards)} rows do not alternate 1, 0, 1, 0; ranking wants data.sampling: pairs")
+        raise InputError(f"rewards of {len(rewards)} rows do not alternate 1, 0, 1, 0; ranking wants data.sampling: pairs or twins")
     last = last_true_index(state_mask)
     score = values.gather(1, last.clamp(min=0)[:, None])[:, 0]
     both = (last[0::2] >= 0) & (last[1::2] >= 0)
