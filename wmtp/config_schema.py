@@ -123,6 +123,8 @@ class CriticLossConfig:
     loss: str = key(choices=('mse', 'huber', 'bce'))
     value_coef: float = key(min=0)
     ranking_coef: float = key(min=0)
+    lm_coef: float = key(min=0)
+    lm_layer: int|None = key(min=1)
     eos_warmup_steps: int = key(min=0)
 
 # %% ../nbs/00b_config_schema.ipynb #f046b0b5

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'LossOutput', 'pointwise_loss', 'masked_loss', 'compute_mc_value_loss', 'compute_lambda_value_loss',
-           'pairwise_ranking_loss', 'prob_values', 'pair_scores', 'create_eos_only_mask', 'check_critic_terms',
-           'critic_counts', 'critic_metrics', 'critic_loss']
+           'pairwise_ranking_loss', 'prob_values', 'pair_scores', 'create_eos_only_mask', 'lm_states',
+           'compute_lm_loss', 'check_critic_terms', 'critic_counts', 'critic_metrics', 'critic_loss']
 
 # %% ../../nbs/40_losses.value_loss.ipynb #a64cc782
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import InputError, last_true_index, masked_sum
+from ..core import InputError, last_true_index, masked_sum, state_mask as choices_of
 from ..value_weighting.lambda_return import compute_lambda_return
 from ..value_weighting.td_error import credit_inputs
 
@@ -125,6 +125,26 @@ def create_eos_only_mask(
     "The mask of each row's last choice, normally that of EOS; an empty row stays empty."
     position = torch.arange(state_mask.shape[1], device=state_mask.device)
     return position == last_true_index(state_mask)[:, None]
+
+# %% ../../nbs/40_losses.value_loss.ipynb #cfcc7ce6
+def lm_states(
+    labels:Tensor, # [batch, seq] token ids, -100 where ignored
+    rewards:Tensor, # [batch] 1 for a correct program
+) -> Tensor: # [batch, seq] bool
+    "The states whose next token the auxiliary task predicts: choices of correct programs."
+    return choices_of(labels) & (rewards > .5)[:, None]
+
+def compute_lm_loss(
+    hidden:Tensor, # [batch, seq, dim] output of a block
+    embedding:Tensor, # [vocab, dim] token embeddings
+    labels:Tensor, # [batch, seq] token ids, -100 where ignored
+    rewards:Tensor, # [batch] 1 for a correct program
+) -> tuple[Tensor, int]: # sum, float32 scalar with a graph; number of states
+    "Summed cross-entropy of the next token over the choices of correct programs, in nats."
+    chosen = lm_states(labels, rewards)
+    with torch.autocast(hidden.device.type, enabled=False):
+        logits = F.rms_norm(hidden[chosen].float(), hidden.shape[-1:]) @ embedding.float().T
+        return F.cross_entropy(logits, labels.roll(-1, 1)[chosen], reduction='sum'), int(chosen.sum())
 
 # %% ../../nbs/40_losses.value_loss.ipynb #44029f7d
 def check_critic_terms(

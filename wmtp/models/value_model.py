@@ -130,15 +130,19 @@ def llama_config(
 def forward(self:ValueModel,
     input_ids:Tensor, # [batch, seq] token ids, right-padded
     attention_mask:Tensor|None=None, # [batch, seq] 1 = real, 0 = padding after it; None = no padding
-) -> Tensor: # [batch, seq] V(s_t), float32; without meaning at padding
+    layer:int|None=None, # also return what this block gives out, 1..n_layers; None = values alone
+) -> Tensor|tuple: # [batch, seq] V(s_t), float32, without meaning at padding; with `layer` also [batch, seq, hidden]
     "V of the state after each token; position t has seen exactly x_0..x_t. Left padding is an `InputError`."
     longest = self.backbone.config.max_position_embeddings
     if input_ids.shape[1] > longest: raise InputError(f"rows of {input_ids.shape[1]} tokens; this model reads at most {longest}")
     if attention_mask is not None: check_right_padded(attention_mask)
     if torch.is_grad_enabled() and self.base_is_trainable: self.backbone_source = self.config.backbone_reference = None
-    hidden = self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state
-    values = self.head(hidden)
-    return values.sigmoid() if self.config.output == 'sigmoid' else values
+    n_layers = self.backbone.config.num_hidden_layers
+    if layer is not None and not 1 <= layer <= n_layers: raise InputError(f"block {layer} of {n_layers}: there is none; wanted 1..{n_layers}")
+    out = self.backbone(input_ids=input_ids, use_cache=False, output_hidden_states=layer is not None)
+    values = self.head(out.last_hidden_state)
+    if self.config.output == 'sigmoid': values = values.sigmoid()
+    return values if layer is None else (values, out.hidden_states[layer])
 
 @patch(as_prop=True)
 def base_is_trainable(self:ValueModel) -> bool: # False for a frozen backbone, with or without LoRA

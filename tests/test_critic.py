@@ -1,0 +1,138 @@
+"""wmtp_critic as a process: exit codes, one line for a mistake, kill and resume, secrets, the real sample."""
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=1200', 'training.max_steps=30',
+        'training.eval_every_steps=10', 'checkpoint.save_every_steps=5', 'training.lr_warmup_steps=2', 'models.value_model.hidden_size=32',
+        'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', 'critic.lm_layer=1', 'mlflow.enabled=false', 'runtime.log_every_steps=10']
+FIELDS = ['run', 'seed', 'steps', 'wall_s', 'tokens_per_s', 'metrics', 'checkpoint', 'mlflow_run_id', 'data_sha256', 'config_sha256']
+
+
+def command(*args, settings=()):
+    return [sys.executable, '-c', 'import sys; from wmtp.cli import critic; sys.exit(critic())', *args, *(['--set', *settings] if settings else [])]
+
+
+def run(*args, settings=(), **kw):
+    return subprocess.run(command(*args, settings=settings), cwd=ROOT, capture_output=True, text=True, timeout=180, **kw)
+
+
+def weights(folder):
+    "The bytes of the last checkpoint's weights and of the journal."
+    last = json.loads((folder/'checkpoints.json').read_text())['last']
+    return (folder/last/'model.safetensors').read_bytes(), (folder/'journal.jsonl').read_bytes()
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "One uninterrupted run: its folder and what it printed."
+    folder = tmp_path_factory.mktemp('whole')/'run'
+    done = run(settings=[*TINY, f'checkpoint.save_dir={folder}'])
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_run_leaves_everything_behind(whole):
+    folder, done = whole
+    summary = json.loads((folder/'summary.json').read_text())
+    assert list(summary) == FIELDS and summary['steps'] == 30
+    assert Path(summary['checkpoint']['best']).is_dir() and Path(summary['checkpoint']['last']).name == 'step-000030'
+    assert '<figure>' in (folder/'report.html').read_text() and (folder/'run.yaml').exists() is False
+    for word in ('pairwise accuracy, last state', 'report.html', 'chance', 'next', '<EOS>'): assert word in done.stdout
+
+
+def test_same_seed_twice_is_bit_identical(whole, tmp_path):
+    assert run(settings=[*TINY, f'checkpoint.save_dir={tmp_path/"run"}']).returncode == 0
+    assert weights(tmp_path/'run') == weights(whole[0])
+
+
+@pytest.mark.parametrize('seed', [1, 2])
+def test_killed_and_resumed_is_bit_identical(whole, tmp_path, seed):
+    settings = [*TINY, f'checkpoint.save_dir={tmp_path/"run"}']
+    kill_at = random.Random(seed).randint(6, 28)
+    process = subprocess.Popen(command(settings=settings), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = tmp_path/'run'/'journal.jsonl'
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b'\n') >= kill_at): time.sleep(.005)
+    process.kill()
+    process.wait()
+    resumed = run('--resume', 'auto', settings=settings)
+    assert resumed.returncode == 0, resumed.stderr
+    assert weights(tmp_path/'run') == weights(whole[0])
+
+
+def test_sigterm_saves_and_exits_130(whole, tmp_path):
+    settings = [*TINY, f'checkpoint.save_dir={tmp_path/"run"}']
+    process = subprocess.Popen(command(settings=settings), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path/'run'/'journal.jsonl'
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b'\n') >= 7): time.sleep(.005)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and 'go on with --resume auto' in said and 'Traceback' not in said
+    assert run('--resume', 'auto', settings=settings).returncode == 0
+    assert weights(tmp_path/'run') == weights(whole[0])
+
+
+MISTAKES = {
+    'misspelt key': (['training.learning_rat=1e-3'], 'did you mean'),
+    'wrong type': (['training.max_steps=many'], 'training.max_steps'),
+    'exclusive pair': (['critic.use_mc_mse=true', 'critic.use_lambda_return=true'], 'use_lambda_return'),
+    'missing file': (['data.train=nowhere.jsonl'], 'nowhere.jsonl'),
+}
+
+
+@pytest.mark.parametrize('name', MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(name):
+    settings, word = MISTAKES[name]
+    done = run('--check', settings=settings)
+    assert done.returncode == 2 and done.stdout == ''
+    assert done.stderr.count('\n') == 1 and word in done.stderr
+
+
+def test_a_bad_line_is_named_and_can_be_skipped(tmp_path):
+    import gzip
+    lines = gzip.open(ROOT/'storage/datasets/microcode/test.jsonl.gz', 'rt').read().split('\n')[:200]
+    (tmp_path/'train.jsonl').write_text('\n'.join([*lines[:2], lines[2][:40], *lines[3:]]) + '\n')
+    settings = [*TINY, f'data.train={tmp_path}/train.jsonl', f'checkpoint.save_dir={tmp_path}/run', 'training.max_steps=2']
+    done = run(settings=settings)
+    assert done.returncode == 2 and 'train.jsonl:3:' in done.stderr and done.stderr.count('\n') == 1
+    assert not (tmp_path/'run').exists()
+    done = run('--on-bad-row', 'skip', settings=settings)
+    assert done.returncode == 0 and "'skipped': 1" in done.stdout
+
+
+@pytest.mark.parametrize('path', sorted(str(p.relative_to(ROOT)) for p in (ROOT/'configs').glob('critic/*.yaml')))
+def test_every_shipped_configuration_is_good(path):
+    done = run('--config', path, '--check')
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_secret_is_found_nowhere(tmp_path):
+    secret = 'hunter2-planted-secret'
+    uri = f'sqlite:///{tmp_path}/mlflow/m.db'
+    settings = [*TINY, 'mlflow.enabled=true', f'mlflow.tracking_uri={uri}', 'training.max_steps=4',
+                f'checkpoint.save_dir={tmp_path}/run']
+    done = run(settings=settings, env={**os.environ, 'MLFLOW_TRACKING_PASSWORD': secret, 'MLFLOW_TRACKING_USERNAME': 'u'})
+    assert done.returncode == 0, done.stderr
+    assert secret not in done.stdout + done.stderr
+    files = [p for p in tmp_path.rglob('*') if p.is_file()]
+    assert any(p.name == 'm.db' for p in files) and any(p.name == 'report.html' for p in files)
+    assert [p for p in files if secret.encode() in p.read_bytes()] == []
+    assert json.loads((tmp_path/'run'/'summary.json').read_text())['mlflow_run_id']
+
+
+@pytest.mark.skipif('WMTP_REAL_DATA' not in os.environ, reason='WMTP_REAL_DATA is not set')
+def test_the_real_sample_with_the_llama_tokenizer(tmp_path):
+    real = os.environ['WMTP_REAL_DATA']
+    done = run(settings=[*TINY, f'data.train={real}/real_sample_300.jsonl', f'tokenizer.path={real}/llama_tokenizer.model', 'training.max_steps=3',
+                         'training.tokens_per_batch=4096', f'checkpoint.save_dir={tmp_path}/run'])
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path/'run'/'summary.json').read_text())['metrics']
+    assert 0 <= metrics['value/pairwise_last'] <= 1 and metrics['credit/bug_hit@3'] is None
