@@ -127,3 +127,12 @@ def test_odd_characters_survive_the_tokenizer(name):
         assert tokenizer.decode(ids) == row['output'] and not {0, 1, 2} & set(ids)
         covered = {i for start, end in spans for i in range(start, end)}
         assert covered == set(range(len(row['output']))) and spans == sorted(spans)
+
+
+@pytest.mark.parametrize('name', [*BAD, 'label_conflicts.jsonl', 'empty_file.jsonl'])
+def test_a_run_on_a_bad_file_is_one_line_and_exit_code_2(name, tmp_path, capsys):
+    from wmtp.cli import main
+    code = main('critic', ['--set', f'data.train={FIXTURES/name}', 'data.valid=null', f'checkpoint.save_dir={tmp_path}/run', 'mlflow.enabled=false'])
+    said = capsys.readouterr()
+    assert (code, said.out, said.err.count('\n')) == (2, '', 1)
+    assert str(FIXTURES/name) in said.err and not (tmp_path/'run').exists()

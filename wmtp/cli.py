@@ -75,7 +75,7 @@ def show_critic(done, out=None):
     for s in done.shown:
         print(f"\n{s.title}\n  by chance of success after each token:" + ('' if colour else ' (colours on a terminal; <<the mistake>>)'), file=out)
         print(tokens_ansi(s.pieces, s.after, 'value', s.bug, colour), file=out)
-        print('  by TD error of each choice, lowest: ' + ', '.join(f'{s.pieces[i].strip()!r} {s.td[i]:+.2f}' for i in lowest(s.td)), file=out)
+        print('  by TD error of each choice, lowest: ' + ', '.join(f'{s.pieces[i]!r} {s.td[i]:+.2f}' for i in lowest(s.td)), file=out)
         if colour: print(tokens_ansi(s.pieces, s.td, 'td', s.bug), file=out)
     print(f"\nreport      {done.save_dir/'report.html'}\nsummary     {done.save_dir/'summary.json'}\ncheckpoint  {done.summary['checkpoint']['best']}"
           "\nnext        wmtp_critic --config critic --check   (the same run at 2.7B on an A100)", file=out)

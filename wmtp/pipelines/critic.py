@@ -338,6 +338,7 @@ def run_critic(
     elif rank == 0 and place.moved: log(f"the earlier run in {folder} is now {place.moved}")
 
     about = about_critic(cfg, model, tokenizer, train, valid, plan) | {'same_run': same}
+    if rank == 0: replace_text(folder/'run.yaml', to_yaml(cfg))
     tracker = Tracker(folder, resumed_rows(start)) if rank == 0 else None
     checkpoints = Checkpoints(folder, lambda part: save_critic(model, tokenizer, part), about, to_yaml(cfg), cfg.checkpoint.keep)
     mlflow = open_mlflow(cfg, folder, {'git_commit': str(about['git_commit']), 'data_sha256': train.sha256}) if rank == 0 else None
