@@ -181,9 +181,14 @@ def probability_summary(
     ends = dict(first=state_mask.long().argmax(1), last=last_true_index(state_mask))
     at_ends = {f'explained_variance_{name}': compute_explained_variance(values.gather(1, at[:, None])[:, 0], rewards)
                for name, at in ends.items()}
-    return dict(brier=compute_brier(*flat), ece=compute_ece(*flat), explained_variance=compute_explained_variance(*flat), **at_ends,
-                explained_variance_ceiling=explained_variance_ceiling(rewards, problems),
-                token_variance=compute_token_variance(values, state_mask))
+    out = dict(brier=compute_brier(*flat), ece=compute_ece(*flat), explained_variance=compute_explained_variance(*flat), **at_ends,
+               explained_variance_ceiling=explained_variance_ceiling(rewards, problems),
+               token_variance=compute_token_variance(values, state_mask))
+    for q in range(4):
+        part = flat_choices(values, rewards, state_mask, q)
+        for name, compute in (('brier', compute_brier), ('ece', compute_ece)):
+            out[f'{name}_q{q+1}'] = compute(*part) if len(part[0]) else float('nan')
+    return out
 
 def summarize_critic(
     values, # [batch, seq] tensor or list of [seq_i] rows, V(s_t)
