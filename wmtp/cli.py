@@ -78,7 +78,7 @@ def show_critic(done, out=None):
         print('  by TD error of each choice, lowest: ' + ', '.join(f'{s.pieces[i]!r} {s.td[i]:+.2f}' for i in lowest(s.td)), file=out)
         if colour: print(tokens_ansi(s.pieces, s.td, 'td', s.bug), file=out)
     print(f"\nreport      {done.save_dir/'report.html'}\nsummary     {done.save_dir/'summary.json'}\ncheckpoint  {done.summary['checkpoint']['best']}"
-          "\nnext        wmtp_critic --config critic --check   (the same run at 2.7B on an A100)", file=out)
+          "\nnext        open the report; wmtp_critic --help shows the same run at 2.7B on an A100", file=out)
 
 def lowest(td:list, n:int=3) -> list: # [int]
     "Positions of the n most negative TD errors, lowest first."
@@ -120,7 +120,7 @@ def main(
         try:
             from wmtp.core import InputError
             return run_command(run, args, stop)
-        except KeyboardInterrupt: kind, code, error = 'stopped', 130, 'before training began; nothing was lost'
+        except KeyboardInterrupt: kind, code, error = 'stopped', 130, 'outside the training loop; what was saved is whole, go on with --resume auto'
         except Interrupted as e: kind, code, error = 'stopped', 130, e
         except InputError as e: kind, code, error = 'error', 2, e
         except Exception as e: kind, code, error = 'failed', 1, e if type(e).__name__ == 'RunError' else f'{type(e).__name__}: {e}'

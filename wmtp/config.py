@@ -157,10 +157,8 @@ RULES = {'critic': [  # (keys, clash(*values), what to do)
      'ranking compares two programs; set data.sampling=pairs or twins'),
     (('critic.lm_coef', 'critic.lm_layer'), lambda coef, layer: coef > 0 and layer is None,
      'the auxiliary task needs a block to read from; set lm_layer to one below the top'),
-    (('critic.lm_layer', _V + 'n_layers', _V + 'backbone_path'), lambda layer, n, path: path is None and layer is not None and layer > n,
-     'there is no such block; set lm_layer to at most n_layers'),
-    (('critic.lm_coef', _V + 'freeze_backbone'), lambda coef, frozen: coef > 0 and frozen,
-     'a frozen backbone learns no language; set lm_coef=0'),
+    (('critic.lm_layer', _V + 'n_layers', _V + 'backbone_path'), lambda layer, n, path: path is None and layer is not None and layer >= n,
+     'no block is left above it; set lm_layer below n_layers'),
     (('critic.loss', _V + 'output'), lambda loss, output: loss == 'bce' and output != 'sigmoid',
      'bce needs a probability; set output=sigmoid'),
     ((_V + 'backbone_path', _V + 'freeze_backbone'), lambda path, frozen: path is None and frozen,
@@ -171,6 +169,8 @@ RULES = {'critic': [  # (keys, clash(*values), what to do)
      'rotary embeddings need hidden_size to be a multiple of twice n_heads'),
     (('training.n_epochs', 'training.max_steps'), lambda epochs, steps: epochs is None and steps is None,
      'give at least one'),
+    (('critic.lm_coef', _V + 'freeze_backbone'), lambda coef, frozen: coef > 0 and frozen,
+     'a frozen backbone learns no language; set lm_coef=0'),
 ]}
 
 # %% ../nbs/01_config.ipynb #3c8387be

@@ -58,7 +58,8 @@ def masked_loss(
     kind:str='mse', # mse | huber | bce
 ) -> tuple[Tensor, int]: # sum, float32 scalar with a graph; number of states
     "The summed loss over the mask, and how many states that were; exactly 0 with a graph for an empty mask."
-    each = pointwise_loss(torch.where(mask, values, .5), torch.where(mask, targets, .5), kind)
+    with torch.autocast(values.device.type, enabled=False): # CUDA's autocast refuses binary cross-entropy
+        each = pointwise_loss(torch.where(mask, values, .5).float(), torch.where(mask, targets, .5).float(), kind)
     return masked_sum(each, mask), int(mask.sum())
 
 # %% ../../nbs/40_losses.value_loss.ipynb #68e7dfa2

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MATTERS', 'Programs', 'read_programs', 'train_and_valid', 'make_critic', 'predict', 'judge', 'losses', 'git_commit',
-           'drawn_prior', 'about_critic', 'Shown', 'show_program', 'choose_examples', 'critic_report', 'CriticResult',
-           'join_processes', 'tell_all', 'save_critic', 'load_critic', 'open_mlflow', 'finite', 'outcome', 'run_critic']
+           'drawn_prior', 'about_critic', 'data_hashes', 'Shown', 'show_program', 'choose_examples', 'critic_report',
+           'CriticResult', 'join_processes', 'tell_all', 'save_critic', 'load_critic', 'open_mlflow', 'outcome',
+           'run_critic']
 
 # %% ../../nbs/60_pipelines.critic.ipynb #ce11b76b
 import json
@@ -13,6 +14,7 @@ import math
 import os
 import subprocess
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,10 @@ from ..config import check_paths, config_sha256, project_root, resolve_path, to_
 from ..core import InputError, derive_seed, resolve_device, resolve_dtype, seed_everything, state_mask
 from ..data.collate import Batch, bug_tokens, collate, encode_rows, find_twins, load_tokenizer
 from ..data.sampling import BatchPlan, eval_batches, row_table, split_by_problem
-from ..data.schema import problem_id, read_rows, shared_problems
+from ..data.schema import ReadReport, problem_id, read_rows, shared_problems
 from ..losses.value_loss import compute_lm_loss, critic_counts, critic_loss, lm_states, prob_values
 from ..models.value_model import ValueModel
-from ..runtime.checkpoint import Checkpoints, read_names, replace_text
+from ..runtime.checkpoint import Checkpoints, finite, read_names, replace_text
 from ..runtime.distributed import count_steps, ranks
 from ..runtime.interrupt import Interrupted, StopSignals
 from ..runtime.journal import Tracker, read_rows as read_journal
@@ -45,8 +47,8 @@ class Programs:
     rows:list # dictionaries with the six fields
     examples:list # `Example`s, one per row
     tokenizer:object
-    counts:dict # rows kept, skipped, truncated, dropped
-    sha256:str # of the file
+    counts:dict # rows kept, truncated, dropped for want of room
+    report:ReadReport # of the file
 
     def __len__(self): return len(self.rows)
 
@@ -58,7 +60,7 @@ class Programs:
 
     def part(self, index) -> 'Programs':
         "The rows with these indices as a collection of their own."
-        return Programs([self.rows[i] for i in index], [self.examples[i] for i in index], self.tokenizer, self.counts, self.sha256)
+        return Programs([self.rows[i] for i in index], [self.examples[i] for i in index], self.tokenizer, self.counts, self.report)
 
 # %% ../../nbs/60_pipelines.critic.ipynb #75a7c122
 def read_programs(
@@ -71,7 +73,7 @@ def read_programs(
     rows, report = read_rows(path, on_bad_row)
     examples, kept, counts = encode_rows(rows, tokenizer, max_length)
     if not kept: raise InputError(f"{path}: none of {len(rows)} rows leaves room for an answer within {max_length} tokens; raise data.max_length")
-    return Programs([rows[i] for i in kept], examples, tokenizer, dict(counts, skipped=report.n_skipped), report.sha256)
+    return Programs([rows[i] for i in kept], examples, tokenizer, counts, report)
 
 # %% ../../nbs/60_pipelines.critic.ipynb #a219d9bf
 def train_and_valid(
@@ -108,6 +110,11 @@ def make_critic(
         model = ValueModel.from_pretrained(resolve_path(m.backbone_path), dtype=resolve_dtype(cfg.runtime.dtype), **head)
     if (known := model.backbone.config.vocab_size) < vocab_size:
         raise InputError(f"the tokenizer has {vocab_size} ids, the backbone {known}; use the tokenizer that belongs to models.value_model.backbone_path")
+    known = model.backbone.config
+    if known.max_position_embeddings < cfg.data.max_length:
+        raise InputError(f"data.max_length is {cfg.data.max_length}, the backbone reads at most {known.max_position_embeddings} tokens; lower it")
+    if cfg.critic.lm_coef and cfg.critic.lm_layer >= known.num_hidden_layers:
+        raise InputError(f"critic.lm_layer is {cfg.critic.lm_layer} of {known.num_hidden_layers} blocks; leave at least one above it")
     if m.freeze_backbone: model.freeze_backbone()
     if m.lora.enabled: model.add_lora(m.lora.rank, m.lora.alpha, m.lora.dropout)
     if m.gradient_checkpointing: model.enable_gradient_checkpointing()
@@ -127,7 +134,8 @@ def predict(
     device, was_training = torch.device(device), model.training
     model.eval()
     index, values, masks = [], [], []
-    for rows in eval_batches(programs.table.lengths, tokens_per_batch)[:max_batches]:
+    batches = eval_batches(programs.table.lengths, tokens_per_batch)
+    for rows in batches[::-(-len(batches) // (max_batches or len(batches)))]: # spread over all lengths
         batch = programs.batch(rows).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16): v = model(batch.input_ids, batch.attention_mask)
         index += rows.tolist()
@@ -176,7 +184,8 @@ def losses(
 # %% ../../nbs/60_pipelines.critic.ipynb #90212367
 def git_commit() -> str|None: # 40 hexadecimal digits, None outside a checkout
     "The commit the code was run from."
-    done = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=project_root(), capture_output=True, text=True)
+    try: done = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=project_root(), capture_output=True, text=True)
+    except OSError: return None # a slim image has no git
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 def drawn_prior(plan:BatchPlan, most:int=50) -> float:
@@ -188,7 +197,11 @@ def about_critic(cfg, model, tokenizer, train, valid, plan) -> dict: # for wmtp.
     "What this critic is and where it comes from."
     return {'what': 'critic', **model.describe(), 'index_convention': 'state: values[t] = V(x_0..x_t), the choice of x_{t+1}',
             'tokenizer_sha256': tokenizer.sha256, 'class_prior': drawn_prior(plan), 'gamma': cfg.critic.gamma, 'git_commit': git_commit(),
-            'data_sha256': {'train': train.sha256, 'valid': valid.sha256}, 'config_sha256': config_sha256(cfg)}
+            'data_sha256': data_hashes(train, valid), 'config_sha256': config_sha256(cfg)}
+
+def data_hashes(train:Programs, valid:Programs) -> dict:
+    "SHA-256 of the two data files."
+    return {'train': train.report.sha256, 'valid': valid.report.sha256}
 
 # %% ../../nbs/60_pipelines.critic.ipynb #b2853dda
 @dataclass
@@ -214,8 +227,8 @@ def show_program(programs:Programs, i:int, values, mask, gamma:float=1.0) -> Sho
 
 def choose_examples(programs:Programs, index:list, n:int) -> list: # positions in `index`
     "One correct program, then incorrect ones, each of another problem; those with a known mistake first."
-    known = lambda k: programs.rows[index[k]]['metadata'].get('bug_span') is None
-    order = sorted(range(len(index)), key=lambda k: (known(k), derive_seed('example', programs.rows[index[k]]['task_id'])))
+    unknown = lambda k: programs.rows[index[k]]['metadata'].get('bug_span') is None
+    order = sorted(range(len(index)), key=lambda k: (unknown(k), derive_seed('example', programs.rows[index[k]]['task_id'])))
     chosen, seen = [], set()
     for wanted in [True] + [False] * (n - 1):
         for k in order:
@@ -252,11 +265,14 @@ class CriticResult:
     shown:list # `Shown` programs
     save_dir:Path # checkpoints, journal, summary.json, report.html
 
-def join_processes(device):
-    "Join the process group that torchrun describes, if any."
+def join_processes(device) -> tuple: # (this process's device, rank, number of processes)
+    "Join the process group that torchrun describes, if any; on GPUs each process takes its own."
     if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not dist.is_initialized():
-        dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
-    return ranks()
+        if device.type == 'cuda':
+            device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
+            torch.cuda.set_device(device)
+        dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=timedelta(minutes=10))
+    return device, *ranks()
 
 def tell_all(value):
     "Rank 0's value, on every rank."
@@ -287,14 +303,10 @@ def open_mlflow(cfg, folder:Path, tags:dict) -> MLflowCopy|None:
     return copy
 
 # %% ../../nbs/60_pipelines.critic.ipynb #1ae8d931
-def finite(number):
-    "The number, or None where JSON has no word for it."
-    return number if not isinstance(number, float) or math.isfinite(number) else None
-
 def outcome(cfg, result, folder:Path, valid:Programs, train_sha256:str, device, dtype, mlflow_run_id) -> CriticResult:
     "Judge the best checkpoint of a finished run; write summary.json and report.html."
     names = read_names(folder)
-    best = folder/(names['best'] or names['last'])
+    best = folder/(names['best'] or names['last']) # no best where the held-out data has no pair to rank
     model = load_critic(cfg, best).to(device)
     predicted = predict(model, valid, cfg.training.tokens_per_batch, device, dtype, cfg.training.eval_max_batches)
     metrics = judge(valid, predicted, cfg.critic.gamma, prob_values(cfg.critic.value_coef))
@@ -319,15 +331,19 @@ def run_critic(
     "Train a critic as configured, judge its best checkpoint on held-out problems, leave summary and report behind."
     check_paths(cfg)
     device, dtype, t = resolve_device(cfg.runtime.device), resolve_dtype(cfg.runtime.dtype), cfg.training
-    rank, n_ranks = join_processes(device)
+    device, rank, n_ranks = join_processes(device)
+    if rank: log = lambda line: None
+    if cfg.mlflow.enabled: tracking_place(cfg.mlflow.tracking_uri, project_root()/'storage'/'mlflow')
     tokenizer = load_tokenizer(resolve_path(cfg.tokenizer.path))
     train, valid = train_and_valid(cfg, tokenizer)
-    log(f"data: {len(train)} programs to train on, {len(valid)} of other problems held out; {train.counts}")
+    for side, programs in (('train', train), ('held out', valid)): log(f"{side}: {len(programs)} programs used of {programs.report}; {programs.counts}")
     table = replace(train.table, twins=find_twins(train.examples, train.table)) if cfg.data.sampling == 'twins' else train.table
     plan = BatchPlan(table, cfg.runtime.seed, cfg.data.sampling, t.tokens_per_batch, t.n_epochs or math.inf)
     n_batches = plan.n_batches(t.max_steps and t.max_steps * t.gradient_accumulation_steps * n_ranks)
-    model = make_critic(cfg, tokenizer.vocab_size)
-    same = {'config': OmegaConf.to_container(cfg), 'data_sha256': train.sha256, 'tokenizer_sha256': tokenizer.sha256, 'world_size': n_ranks}
+    n_steps = count_steps(n_batches, t.gradient_accumulation_steps, n_ranks)
+    if cfg.critic.eos_warmup_steps >= n_steps: log(f"warning: all {n_steps} steps are warm-up (critic.eos_warmup_steps {cfg.critic.eos_warmup_steps})")
+    model = make_critic(cfg, tokenizer.vocab_size) if not resume else None
+    same = {'config': OmegaConf.to_container(cfg), 'data_sha256': data_hashes(train, valid), 'tokenizer_sha256': tokenizer.sha256, 'world_size': n_ranks}
 
     place = prepare_run_folder(resolve_path(cfg.checkpoint.save_dir), resume) if rank == 0 else None
     start, folder = tell_all(place and (place.checkpoint, place.path))
@@ -335,33 +351,33 @@ def run_critic(
         check_same_run(json.loads((start/'wmtp.json').read_text())['same_run'], same)
         model = load_critic(cfg, start)
         log(f"going on from {start}")
-    elif rank == 0 and place.moved: log(f"the earlier run in {folder} is now {place.moved}")
+    else: model = model or make_critic(cfg, tokenizer.vocab_size)
+    if place and place.moved: log(f"the earlier run in {folder} is now {place.moved}")
 
     about = about_critic(cfg, model, tokenizer, train, valid, plan) | {'same_run': same}
     if rank == 0: replace_text(folder/'run.yaml', to_yaml(cfg))
     tracker = Tracker(folder, resumed_rows(start)) if rank == 0 else None
     checkpoints = Checkpoints(folder, lambda part: save_critic(model, tokenizer, part), about, to_yaml(cfg), cfg.checkpoint.keep)
-    mlflow = open_mlflow(cfg, folder, {'git_commit': str(about['git_commit']), 'data_sha256': train.sha256}) if rank == 0 else None
+    mlflow = open_mlflow(cfg, folder, {'git_commit': str(about['git_commit']), 'data_sha256': train.report.sha256}) if rank == 0 else None
     loss, counts = losses(cfg)
     def evaluate(model, step):
         predicted = predict(model, valid, t.tokens_per_batch, device, dtype, t.eval_max_batches)
         return judge(valid, predicted, cfg.critic.gamma, prob_values(cfg.critic.value_coef))
-    trainer = Trainer(
-        model, loss, lambda n: train.batch(plan[n]), counts, count_steps(n_batches, t.gradient_accumulation_steps, n_ranks), n_batches,
-        t.gradient_accumulation_steps, t.learning_rate, t.weight_decay, t.max_grad_norm or math.inf, t.lr_scheduler, t.lr_warmup_steps,
-        device, dtype, cfg.runtime.seed, evaluate, t.eval_every_steps, 'value/pairwise_last', 'max', t.early_stop_patience, t.max_bad_steps,
-        checkpoints, cfg.checkpoint.save_every_steps, tracker, cfg.runtime.log_every_steps, start, stop)
     status = 'FAILED'
     try:
-        result = trainer.train()
+        result = Trainer(
+            model, loss, lambda n: train.batch(plan[n]), counts, n_steps, n_batches, t.gradient_accumulation_steps, t.learning_rate,
+            t.weight_decay, t.max_grad_norm or math.inf, t.lr_scheduler, t.lr_warmup_steps, device, dtype, cfg.runtime.seed, evaluate,
+            t.eval_every_steps, 'value/pairwise_last', 'max', t.early_stop_patience, t.max_bad_steps, checkpoints,
+            cfg.checkpoint.save_every_steps, tracker, cfg.runtime.log_every_steps, start, stop).train()
         if rank: return None
-        done = outcome(cfg, result, folder, valid, train.sha256, device, dtype, mlflow and mlflow.run_id)
+        done = outcome(cfg, result, folder, valid, train.report.sha256, device, dtype, mlflow and mlflow.run_id)
         status = 'FINISHED'
-    except Interrupted: status = 'KILLED'; raise
+    except (Interrupted, KeyboardInterrupt): status = 'KILLED'; raise
     finally:
         if mlflow:
             if status == 'FINISHED':
                 for name in ('report.html', 'summary.json'): mlflow.artifact(folder/name)
                 mlflow.artifact(Path(done.summary['checkpoint']['best']), 'checkpoints/best')
-            mlflow.finish(status)
+            mlflow.finish(status, wait=10. if status == 'FINISHED' else 3.)
     return done

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['MANIFEST', 'STEP_NAME', 'flush_to_disk', 'replace_text', 'folder_files', 'write_manifest', 'read_manifest', 'verify',
            'write_folder', 'save_trainer', 'load_trainer', 'save_weights', 'load_weights', 'nonfinite_weight',
-           'step_folders', 'read_names', 'write_names', 'sweep', 'prune', 'Checkpoints']
+           'step_folders', 'read_names', 'write_names', 'sweep', 'prune', 'Checkpoints', 'finite']
 
 # %% ../../nbs/50_runtime.checkpoint.ipynb #a0aebc74
 import json
+import math
 import os
 import pickle
 import re
@@ -235,6 +236,11 @@ class Checkpoints:
         there = best in step_folders(self.save_dir)
         write_names(self.save_dir, last=self.folder(last).name, best=self.folder(best).name if there else None)
 
+# %% ../../nbs/50_runtime.checkpoint.ipynb #3c662eff
+def finite(number):
+    "The number, or None for NaN and the infinities, which JSON cannot hold."
+    return number if not isinstance(number, float) or math.isfinite(number) else None
+
 # %% ../../nbs/50_runtime.checkpoint.ipynb #bb254cb4
 @patch
 def save(
@@ -249,8 +255,8 @@ def save(
         self.save_model(part)
         if bad := nonfinite_weight(part):
             raise RunError(f"step {step} is not saved: weight {bad} is not finite; earlier checkpoints are untouched")
-        about = {**self.about, 'step': step, 'metrics': metrics or {}}
-        (part/'wmtp.json').write_text(json.dumps(about, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+        about = {**self.about, 'step': step, 'metrics': {name: finite(number) for name, number in (metrics or {}).items()}}
+        (part/'wmtp.json').write_text(json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
         (part/'run.yaml').write_text(self.run_yaml, encoding='utf-8')
         save_trainer(part, trainer)
     sweep(self.save_dir)

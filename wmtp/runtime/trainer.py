@@ -8,6 +8,7 @@ __all__ = ['decay_groups', 'TrainState', 'resumed_rows', 'Trainer', 'count_token
 
 # %% ../../nbs/53_runtime.trainer.ipynb #f2af0bef
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -151,7 +152,7 @@ def forward_backward(
         out = self.loss(self.model, batch.to(self.device), self.state.step)
     if (seen := {name: int(n) for name, (_, n) in out.terms.items()}) != counted:
         raise RunError(f"micro-batch {number}: the loss counted {seen}, `counts` announced {counted}; they must agree")
-    sum(s / max(totals[name], 1) for name, (s, _) in out.terms.items()).backward()
+    out.total(totals).backward()
     return {name: s.detach() for name, (s, _) in out.terms.items()}, out.metrics
 
 @patch
@@ -222,7 +223,8 @@ def one_step(self:Trainer) -> dict: # from `gradient`
         with self.stop.abandon_after(2 if self.n_ranks == 1 else None): done = self.gradient()
     except (RuntimeError, MemoryError) as e:
         if not out_of_memory(e): raise
-        largest = batch_shapes(self.batch((window(step, self.accumulation, self.rank, self.n_ranks, self.n_batches) or [0])[0]))
+        numbers = window(step, self.accumulation, self.rank, self.n_ranks, self.n_batches) or [0]
+        largest = max((batch_shapes(self.batch(n)) for n in numbers), key=lambda text: [int(size) for size in re.findall(r'\d+', text)])
         raise RunError(f"out of memory at step {step + 1}, batch {largest}: lower training.tokens_per_batch; {self.whole()}") from e
     self.update(done['row'])
     took = time.perf_counter() - began
@@ -312,6 +314,11 @@ class Progress:
             print(f"step {step}/{self.n_steps}  loss {row['train/loss']:.4f}  lr {row['train/learning_rate']:.2e}  "
                   f"{speed}{tqdm.format_interval(left)} left", flush=True)
 
+    def tell(self, line:str):
+        "A line of its own, above the bar where there is one."
+        if self.bar is not None: self.bar.write(line)
+        elif self.every: print(line, flush=True)
+
     def close(self):
         "Leave the bar as it is."
         if self.bar is not None: self.bar.close()
@@ -345,7 +352,9 @@ def loop(self:Trainer, progress:Progress):
         done = self.one_step()
         progress.show(self.state.step, done['row'], self.state.tokens / max(self.state.wall_s, 1e-9))
         if done['stop']: raise Abandoned
-        best = self.eval_due() and self.run_evaluation()
+        due = self.eval_due()
+        best = due and self.run_evaluation()
+        if due: progress.tell(f"step {self.state.step}: {self.best_metric} {self.state.metrics[self.best_metric]:.4f}{' (best)' if best else ''}")
         if best or (self.save_every_steps and self.state.step % self.save_every_steps == 0): self.save(best)
     if self.saved != self.state.step: self.save()
 
