@@ -230,7 +230,9 @@ def load_config(
 ) -> DictConfig: # read-only, checked, references unresolved
     "The configuration of a run: `defaults.yaml <- file <- overrides`; the first fault is an `InputError` naming source and key."
     schema = SCHEMAS[run]
-    files = [*file_layers(config_folder()/'defaults.yaml', run), *file_layers(find_config(config, run), run)]
+    defaults, chosen = config_folder()/'defaults.yaml', find_config(config, run)
+    if chosen.resolve() == defaults.resolve(): chosen = config_folder()/run/f'{run}.yaml' # the lowest layer of every run is none by itself
+    files = [*file_layers(defaults, run), *file_layers(chosen, run)]
     layers = [*files, *(('--set', parse_override(text, schema)) for text in overrides)]
     cfg, origin = merge_layers(layers, schema)
     values = resolved_values(cfg, schema, dict.fromkeys(leaf_fields(schema), files[-1][0]) | origin)
