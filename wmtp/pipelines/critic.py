@@ -249,7 +249,8 @@ def critic_report(title:str, metrics:dict, journal:list, programs:Programs, pred
     counted = [v[m].numpy() for v, m in zip(values, masks)]
     outcomes = programs.table.labels[index].astype(int)
     every = np.repeat(outcomes, [len(v) for v in counted])
-    figures = [('Training: loss and Brier score of each batch.', plot_curves(journal, ('train/loss', 'train/brier'))),
+    figures = [('Training: the loss of each batch, and the next-token part of it where there is one.', plot_curves(journal, ('train/loss', 'train/lm_loss'))),
+               ('Training: Brier score of each batch; .25 is knowing nothing.', plot_curves(journal, ('train/brier',))),
                ('Held-out problems: which of two programs is the correct one?', plot_curves(journal, ('value/pairwise_last', 'value/auroc'))),
                ('Are the values probabilities? On the diagonal they are.', plot_reliability(np.concatenate(counted), every)),
                ('When does it know? Mean value along correct and incorrect programs.', plot_by_position(counted, outcomes))]

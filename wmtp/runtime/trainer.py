@@ -19,6 +19,7 @@ from signal import Signals
 
 import torch
 import torch.distributed as dist
+import torch.utils.deterministic
 from fastcore.basics import patch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -373,6 +374,7 @@ def train(self:Trainer) -> TrainResult:
     "Train to the end; `Interrupted` after a signal, with everything saved."
     exact = torch.are_deterministic_algorithms_enabled()
     if self.device.type == 'cpu': torch.use_deterministic_algorithms(True, warn_only=True)
+    filled, torch.utils.deterministic.fill_uninitialized_memory = torch.utils.deterministic.fill_uninitialized_memory, False # costs time, changes no bit
     progress = Progress(self.state.step, self.n_steps, self.log_every_steps if self.rank == 0 else None)
     ours = nullcontext(self.stop) if self.stop is not None else StopSignals()
     try:
@@ -382,6 +384,7 @@ def train(self:Trainer) -> TrainResult:
     finally:
         progress.close()
         torch.use_deterministic_algorithms(exact)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
     s = self.state
     return TrainResult(s.step, s.wall_s, s.tokens, s.tokens / max(s.wall_s, 1e-9), s.bad_steps, s.best_step, s.best,
                        s.best_metrics, s.metrics, stopped_early=s.step < self.n_steps)
