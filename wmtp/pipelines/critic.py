@@ -6,7 +6,7 @@
 __all__ = ['MATTERS', 'Programs', 'read_programs', 'train_and_valid', 'make_critic', 'predict', 'judge', 'losses', 'git_commit',
            'drawn_prior', 'about_critic', 'data_hashes', 'Shown', 'show_program', 'choose_examples', 'critic_report',
            'CriticResult', 'join_processes', 'tell_all', 'save_critic', 'load_critic', 'open_mlflow', 'outcome',
-           'run_critic']
+           'plan_run', 'open_folder', 'run_critic']
 
 # %% ../../nbs/60_pipelines.critic.ipynb #ce11b76b
 import json
@@ -322,6 +322,26 @@ def outcome(cfg, result, folder:Path, valid:Programs, train_sha256:str, device, 
     replace_text(folder/'report.html', critic_report(f"critic {folder.name}, seed {cfg.runtime.seed}", metrics, journal, valid, predicted, shown))
     return CriticResult(summary, shown, folder)
 
+# %% ../../nbs/60_pipelines.critic.ipynb #3a353bf8
+def plan_run(cfg, train:Programs, n_ranks:int) -> tuple[BatchPlan, int, int]: # the plan, micro-batches, optimizer steps
+    "All batches of the run, as configured: by epochs, by steps, or by whichever ends first."
+    t, table = cfg.training, train.table
+    if cfg.data.sampling == 'twins': table = replace(table, twins=find_twins(train.examples, table))
+    plan = BatchPlan(table, cfg.runtime.seed, cfg.data.sampling, t.tokens_per_batch, t.n_epochs or math.inf)
+    n_batches = plan.n_batches(t.max_steps and t.max_steps * t.gradient_accumulation_steps * n_ranks)
+    return plan, n_batches, count_steps(n_batches, t.gradient_accumulation_steps, n_ranks)
+
+def open_folder(cfg, resume:str|None, rank:int, same:dict, log) -> tuple: # RunFolder on rank 0 (keep it: it holds the lock), checkpoint, folder
+    "Take the run's folder on rank 0 and tell all ranks where to go on; an `InputError` if the checkpoint belongs to another run."
+    place = prepare_run_folder(resolve_path(cfg.checkpoint.save_dir), resume) if rank == 0 else None
+    start, folder = tell_all(place and (place.checkpoint, place.path))
+    if start:
+        check_same_run(json.loads((start/'wmtp.json').read_text())['same_run'], same)
+        log(f"going on from {start}")
+    if place and place.moved: log(f"the earlier run in {folder} is now {place.moved}")
+    if place: replace_text(folder/'run.yaml', to_yaml(cfg))
+    return place, start, folder
+
 # %% ../../nbs/60_pipelines.critic.ipynb #660ce665
 def run_critic(
     cfg, # from `load_config`
@@ -338,25 +358,15 @@ def run_critic(
     tokenizer = load_tokenizer(resolve_path(cfg.tokenizer.path))
     train, valid = train_and_valid(cfg, tokenizer)
     for side, programs in (('train', train), ('held out', valid)): log(f"{side}: {len(programs)} programs used of {programs.report}; {programs.counts}")
-    table = replace(train.table, twins=find_twins(train.examples, train.table)) if cfg.data.sampling == 'twins' else train.table
-    plan = BatchPlan(table, cfg.runtime.seed, cfg.data.sampling, t.tokens_per_batch, t.n_epochs or math.inf)
-    n_batches = plan.n_batches(t.max_steps and t.max_steps * t.gradient_accumulation_steps * n_ranks)
-    n_steps = count_steps(n_batches, t.gradient_accumulation_steps, n_ranks)
+    plan, n_batches, n_steps = plan_run(cfg, train, n_ranks)
     if cfg.critic.eos_warmup_steps >= n_steps: log(f"warning: all {n_steps} steps are warm-up (critic.eos_warmup_steps {cfg.critic.eos_warmup_steps})")
     model = make_critic(cfg, tokenizer.vocab_size) if not resume else None
     same = {'config': OmegaConf.to_container(cfg), 'data_sha256': data_hashes(train, valid), 'tokenizer_sha256': tokenizer.sha256, 'world_size': n_ranks}
-
-    place = prepare_run_folder(resolve_path(cfg.checkpoint.save_dir), resume) if rank == 0 else None
-    start, folder = tell_all(place and (place.checkpoint, place.path))
-    if start:
-        check_same_run(json.loads((start/'wmtp.json').read_text())['same_run'], same)
-        model = load_critic(cfg, start)
-        log(f"going on from {start}")
-    else: model = model or make_critic(cfg, tokenizer.vocab_size)
-    if place and place.moved: log(f"the earlier run in {folder} is now {place.moved}")
+    place, start, folder = open_folder(cfg, resume, rank, same, log)
+    if start: model = load_critic(cfg, start)
+    elif model is None: model = make_critic(cfg, tokenizer.vocab_size)
 
     about = about_critic(cfg, model, tokenizer, train, valid, plan) | {'same_run': same}
-    if rank == 0: replace_text(folder/'run.yaml', to_yaml(cfg))
     tracker = Tracker(folder, resumed_rows(start)) if rank == 0 else None
     checkpoints = Checkpoints(folder, lambda part: save_critic(model, tokenizer, part), about, to_yaml(cfg), cfg.checkpoint.keep)
     mlflow = open_mlflow(cfg, folder, {'git_commit': str(about['git_commit']), 'data_sha256': train.report.sha256}) if rank == 0 else None
