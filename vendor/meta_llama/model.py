@@ -1,0 +1,218 @@
+"""A trainable multi-token-prediction Llama in plain torch, with the parameter names of Meta's released checkpoints.
+
+Written from the published facts alone; PROVENANCE.md names them and their sources. No line of Meta's code is in this file.
+"""
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+@dataclass
+class ModelArgs:
+    "The sizes of a transformer, by the names of Meta's params.json; `None` is filled in by Meta's rule. Impossible ones are a `ValueError`."
+    dim: int = 4096
+    n_layers: int = 32  # all blocks: the trunk's, and one per head
+    n_heads: int = 32
+    n_kv_heads: int | None = None  # None = n_heads
+    vocab_size: int = 32000
+    multiple_of: int = 256  # the feed-forward width is rounded up to a multiple of it
+    ffn_dim_multiplier: float | None = None
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.
+    max_seq_len: int = 4096
+    n_future_tokens: int = 1  # heads; head k predicts the k-th next token
+    head_dim: int | None = None  # None = dim / n_heads
+    hidden_dim: int | None = None  # the feed-forward width; None = 2/3 of 4 dim, times ffn_dim_multiplier, rounded up
+
+    def __post_init__(self):
+        whole = 'dim n_layers n_heads n_kv_heads vocab_size multiple_of max_seq_len n_future_tokens head_dim hidden_dim'.split()
+        optional = ('n_kv_heads', 'head_dim', 'hidden_dim')
+        for name in whole:
+            size = getattr(self, name)
+            if size is None and name in optional: continue
+            if type(size) is not int or size < 1: raise ValueError(f"{name} is {size!r}; wanted a whole number of at least 1")
+        for name in ('norm_eps', 'rope_theta', 'ffn_dim_multiplier'):
+            size = getattr(self, name)
+            if size is None and name == 'ffn_dim_multiplier': continue
+            if type(size) not in (int, float) or not 0 < size < float('inf'): raise ValueError(f"{name} is {size!r}; wanted a number above 0")
+        if self.head_dim is None and self.dim % self.n_heads:
+            raise ValueError(f"dim {self.dim} is not divisible by n_heads {self.n_heads}; change one of them or give head_dim")
+        if self.n_future_tokens > self.n_layers:
+            raise ValueError(f"n_future_tokens is {self.n_future_tokens} with n_layers {self.n_layers}; every head needs a layer of its own")
+        if self.n_kv_heads is None: self.n_kv_heads = self.n_heads
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"n_heads {self.n_heads} is not divisible by n_kv_heads {self.n_kv_heads}; every group needs as many heads")
+        if self.head_dim is None: self.head_dim = self.dim // self.n_heads
+        if self.head_dim % 2: raise ValueError(f"head_dim is {self.head_dim}; rotary positions need an even number")
+        if self.hidden_dim is None:
+            width = int((self.ffn_dim_multiplier or 1) * int(8 * self.dim / 3))
+            self.hidden_dim = self.multiple_of * -(-width // self.multiple_of)
+
+
+class RMSNorm(nn.Module):
+    "x / rms(x) * weight, the quotient in float32 (arXiv 1910.07467)."
+    def __init__(self, dim: int, eps: float):
+        super().__init__()
+        self.eps, self.weight = eps, nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).type_as(x) * self.weight
+
+
+def rope_tables(
+    positions: Tensor,  # [seq] or [batch, seq] position of each token in its document
+    head_dim: int,
+    theta: float,
+) -> tuple[Tensor, Tensor]:  # cosines and sines [..., seq, 1, head_dim / 2], float32
+    "How far each pair of coordinates turns at each position: pair i by position * theta ** (-2i / head_dim) (arXiv 2104.09864)."
+    pairs = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
+    angles = positions.float()[..., None, None] * (1. / theta ** (pairs / head_dim))
+    return angles.cos(), angles.sin()
+
+
+def rotate(
+    x: Tensor,  # [batch, seq, heads, head_dim]; coordinates 2i and 2i + 1 are a pair
+    tables: tuple,  # from `rope_tables`
+) -> Tensor:  # same shape and dtype
+    "Every pair turned by its angle, in float32: (a + ib) * (cos + i sin) without complex tensors."
+    (cos, sin), (a, b) = tables, x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2).type_as(x)
+
+
+class Attention(nn.Module):
+    "Causal self-attention; `n_heads / n_kv_heads` query heads share one key and value head (arXiv 2305.13245)."
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.n_heads, self.n_kv_heads, self.head_dim = args.n_heads, args.n_kv_heads, args.head_dim
+        self.wq = nn.Linear(args.dim, args.n_heads * args.head_dim, bias=False)
+        self.wk = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
+        self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
+        self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
+
+    def forward(self, x, tables, mask=None, start_pos=0, cache=None):
+        heads = lambda projected, n: projected.unflatten(-1, (n, self.head_dim))
+        q, k = rotate(heads(self.wq(x), self.n_heads), tables), rotate(heads(self.wk(x), self.n_kv_heads), tables)
+        q, k, v = (y.transpose(1, 2) for y in (q, k, heads(self.wv(x), self.n_kv_heads)))
+        if cache is not None:
+            end = start_pos + x.shape[1]
+            for kept, now in zip(cache, (k, v)): kept[:, :, start_pos:end] = now
+            k, v = (kept[:, :, :end] for kept in cache)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and x.shape[1] > 1,
+                                             enable_gqa=self.n_kv_heads != self.n_heads)
+        return self.wo(out.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    "w2(silu(w1 x) * w3 x) (SwiGLU, arXiv 2002.05202)."
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.w1 = nn.Linear(args.dim, args.hidden_dim, bias=False)
+        self.w2 = nn.Linear(args.hidden_dim, args.dim, bias=False)
+        self.w3 = nn.Linear(args.dim, args.hidden_dim, bias=False)
+
+    def forward(self, x): return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+class TransformerBlock(nn.Module):
+    "Attention and feed-forward, each after a norm and added to what came in."
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.attention, self.feed_forward = Attention(args), FeedForward(args)
+        self.attention_norm, self.ffn_norm = RMSNorm(args.dim, args.norm_eps), RMSNorm(args.dim, args.norm_eps)
+
+    def forward(self, x, tables, mask=None, start_pos=0, cache=None):
+        h = x + self.attention(self.attention_norm(x), tables, mask, start_pos, cache)
+        return h + self.feed_forward(self.ffn_norm(h))
+
+
+def attention_mask(
+    n_new: int,  # tokens in this pass
+    start_pos: int,  # tokens already in the cache
+    segments: Tensor | None,  # [batch, seq] document number of each position
+    device,
+) -> Tensor | None:  # true = may be looked at, [n_new, start_pos + n_new] or [batch, 1, seq, seq]; None = plainly causal, or one token
+    "The mask that attention needs beyond being causal from position 0."
+    if segments is None and (start_pos == 0 or n_new == 1): return None
+    causal = torch.ones(n_new, start_pos + n_new, dtype=torch.bool, device=device).tril(start_pos)
+    return causal if segments is None else causal & (segments[:, None, :, None] == segments[:, None, None, :])
+
+
+class Transformer(nn.Module):
+    "A trunk and `n_future_tokens` heads of one block each, side by side on the trunk's output (arXiv 2404.19737, section 2)."
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.build(args)
+
+    def build(self, args: ModelArgs):
+        "Makes the modules; `layers` ends with the block of head 1, `extra_heads` has those of heads 2 and up."
+        self.args, self.checkpoint_blocks = args, False  # True: blocks are computed again in the backward pass
+        self.tok_embeddings = nn.Embedding(args.vocab_size, args.dim)
+        self.layers = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_layers - args.n_future_tokens + 1))
+        self.extra_heads = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_future_tokens - 1))
+        self.norm = RMSNorm(args.dim, args.norm_eps)
+        self.output = nn.Linear(args.dim, args.vocab_size, bias=False)
+
+    def new_cache(self,
+        batch_size: int,
+        length: int,  # tokens it has room for
+        all_heads: bool = False,  # room for the blocks of heads 2 and up as well
+    ) -> list:  # per block (keys, values), each [batch, n_kv_heads, length, head_dim]; trunk, head 1, then the others
+        "Empty buffers for `trunk`, `head_latents` and `forward`; a pass writes its keys and values at `start_pos`."
+        weight, device = self.output.weight, self.output.weight.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        shape = batch_size, self.args.n_kv_heads, length, self.args.head_dim
+        n_blocks = len(self.layers) + (len(self.extra_heads) if all_heads else 0)
+        return [tuple(torch.zeros(shape, dtype=dtype, device=weight.device) for _ in range(2)) for _ in range(n_blocks)]
+
+    def _run(self, blocks, first, x, start_pos, cache, positions, segments):
+        "Blocks one after another; `first` is the place of their buffers in the cache."
+        end = start_pos + x.shape[1]
+        if end > self.args.max_seq_len: raise ValueError(f"{end} tokens in a row; this model reads at most {self.args.max_seq_len}")
+        if cache is not None:
+            if segments is not None or positions is not None: raise ValueError("positions and segments are for whole rows; leave the cache out")
+            if end > cache[first][0].shape[2]: raise ValueError(f"{end} tokens in a cache with room for {cache[first][0].shape[2]}")
+        elif start_pos: raise ValueError(f"start_pos is {start_pos} without a cache; the tokens before it are needed")
+        if positions is None: positions = torch.arange(start_pos, end, device=x.device)
+        tables = rope_tables(positions, self.args.head_dim, self.args.rope_theta)
+        mask = attention_mask(x.shape[1], start_pos, segments, x.device)
+        for i, block in enumerate(blocks):
+            if self.checkpoint_blocks and torch.is_grad_enabled(): x = checkpoint(block, x, tables, mask, use_reentrant=False)
+            else: x = block(x, tables, mask, start_pos, None if cache is None else cache[first + i])
+        return x
+
+    def trunk(self,
+        tokens: Tensor,  # [batch, seq] token ids
+        start_pos: int = 0,  # position of the first of them; above 0 the cache holds those before
+        cache: list | None = None,  # from `new_cache`
+        positions: Tensor | None = None,  # [batch, seq] position of each token in its document; None = in the row
+        segments: Tensor | None = None,  # [batch, seq] document number of each token; None = one document a row
+    ) -> Tensor:  # [batch, seq, dim], not normed
+        "What all heads start from: the blocks below the heads."
+        return self._run(self.layers[:-1], 0, self.tok_embeddings(tokens), start_pos, cache, positions, segments)
+
+    def head_latents(self,
+        k0: int,  # 0 = the next token's head
+        trunk: Tensor,  # [batch, seq, dim] from `trunk`
+        start_pos: int = 0,
+        cache: list | None = None,
+        positions: Tensor | None = None,  # as given to `trunk`
+        segments: Tensor | None = None,  # as given to `trunk`
+    ) -> Tensor:  # [batch, seq, dim], normed: times `output` these are the logits
+        "The latents of head k0 + 1: its block, then the norm that all heads share."
+        if not 0 <= k0 < self.args.n_future_tokens: raise ValueError(f"head {k0} of {self.args.n_future_tokens}, counted from 0: there is none")
+        block = self.layers[-1] if k0 == 0 else self.extra_heads[k0 - 1]
+        return self.norm(self._run([block], len(self.layers) - 1 + k0, trunk, start_pos, cache, positions, segments))
+
+    def forward(self,
+        tokens: Tensor,  # [batch, seq] token ids
+        start_pos: int = 0,
+        return_all_heads: bool = False,
+        cache: list | None = None,
+    ) -> Tensor:  # [batch, seq, vocab], of all heads [batch, seq, n_future, vocab]
+        "Logits of the next token, or of the next n_future tokens."
+        trunk = self.trunk(tokens, start_pos, cache)
+        latents = [self.head_latents(k0, trunk, start_pos, cache) for k0 in range(self.args.n_future_tokens if return_all_heads else 1)]
+        return self.output(torch.stack(latents, 2) if return_all_heads else latents[0])
