@@ -47,7 +47,7 @@ def points(n, poison=None, pause=.003):
 def counts(batch, step): return {'mse': int(batch.attention_mask.sum()), 'size': len(batch.x)}
 
 
-def loss(model, batch, step):
+def loss(model, batch, step, totals):
     out = model(batch.x)
     error = torch.where(batch.attention_mask.bool(), (out - batch.y).square(), 0.).sum()
     return LossOutput({'mse': (error, int(batch.attention_mask.sum())), 'size': (.01 * out.square().sum(), len(out))},

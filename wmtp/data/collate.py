@@ -194,10 +194,12 @@ class Batch:
     attention_mask:Tensor # [batch, seq] int64, 1 up to each row's length
     rewards:Tensor # [batch] float32, 1 for a correct program
     terminated:Tensor # [batch] bool, false where the EOS was cut off
+    weights:Tensor|None=None # [batch, seq] or [batch, seq, n_future] float32, state-indexed; given by whoever weighs the tokens
 
     def to(self, device) -> 'Batch':
         "The same batch on another device."
-        return Batch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        move = lambda x: x if x is None else x.to(device, non_blocking=True)
+        return Batch(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
 
 # %% ../../nbs/14_data.collate.ipynb #24dca2e0
 def collate(

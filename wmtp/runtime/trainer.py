@@ -56,6 +56,7 @@ class TrainState:
     bad_in_row:int=0
     tokens:int=0 # real tokens seen, all ranks
     wall_s:float=0. # seconds of training, interruptions not counted
+    memory:dict=field(default_factory=dict) # what `prepare` keeps from step to step, plain numbers
     journal_rows:int=0
 
 def resumed_rows(
@@ -69,7 +70,7 @@ def resumed_rows(
 class Trainer:
     "A model, its loss and its data, and how to train; `train()` does it."
     model:nn.Module
-    loss:Callable # loss(model, batch, step) -> LossOutput
+    loss:Callable # loss(model, batch, step, totals) -> LossOutput
     batch:Callable # batch(n) -> Batch with `.to(device)`; pure
     counts:Callable # counts(batch, step) -> {term: positions}, equal to what `loss` will count
     n_steps:int # optimizer steps in all
@@ -83,6 +84,7 @@ class Trainer:
     device:torch.device|str='cpu'
     dtype:torch.dtype=torch.float32 # bfloat16 = autocast
     seed:int=0 # of dropout; each micro-batch derives its own
+    prepare:Callable|None=None # prepare(model, numbers, batches, step, memory) -> (batches, {metric: number}, memory)
     evaluate:Callable|None=None # evaluate(model, step) -> {metric: number}
     eval_every_steps:int|None=None # None = only at the end
     best_metric:str='valid/loss' # one of evaluate's
@@ -150,7 +152,7 @@ def forward_backward(
     "Add one micro-batch's share to the gradients; its `LossOutput` comes back, detached."
     seed_everything(self.seed, 'micro-batch', number)
     with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-        out = self.loss(self.model, batch.to(self.device), self.state.step)
+        out = self.loss(self.model, batch.to(self.device), self.state.step, totals)
     if (seen := {name: int(n) for name, (_, n) in out.terms.items()}) != counted:
         raise RunError(f"micro-batch {number}: the loss counted {seen}, `counts` announced {counted}; they must agree")
     out.total(totals).backward()
@@ -159,30 +161,31 @@ def forward_backward(
 @patch
 def gradient(self:Trainer) -> dict: # name -> number for the journal; gradients are in the parameters
     "The gradient of one step, summed over window and ranks, and the step's loss, terms and metrics."
-    batches = [(n, self.batch(n)) for n in window(self.state.step, self.accumulation, self.rank, self.n_ranks, self.n_batches)]
-    counted = [self.counts(b, self.state.step) for _, b in batches]
+    numbers = window(self.state.step, self.accumulation, self.rank, self.n_ranks, self.n_batches)
+    batches, found, memory = [self.batch(n) for n in numbers], {}, self.state.memory
+    if self.prepare: batches, found, memory = self.prepare(self.model, numbers, batches, self.state.step, memory)
+    counted = [self.counts(b, self.state.step) for b in batches]
     totals = sum_numbers({name: sum(c[name] for c in counted) for name in (counted[0] if counted else ())})
     self.optimizer.zero_grad(set_to_none=True)
-    parts = [self.forward_backward(n, b, c, totals) for (n, b), c in zip(batches, counted)]
-    local = {('tokens', ''): sum(count_tokens(b) for _, b in batches), ('stop', ''): int(self.stop is not None and self.stop.asked)}
+    parts = [self.forward_backward(n, b, c, totals) for n, b, c in zip(numbers, batches, counted)]
+    local = {('tokens', ''): sum(map(count_tokens, batches)), ('stop', ''): int(self.stop is not None and self.stop.asked)}
     for terms, metrics in parts:
         for name, s in terms.items(): local['term', name] = local.get(('term', name), 0.) + float(s)
         for name, (s, n) in metrics.items():
             local['sum', name], local['n', name] = local.get(('sum', name), 0.) + float(s), local.get(('n', name), 0) + float(n)
     sum_gradients(self.parameters)
-    return readable(sum_numbers(local), totals)
+    return readable(sum_numbers(local), totals, found) | {'memory': memory}
 
 # %% ../../nbs/53_runtime.trainer.ipynb #2e2cc890
 def readable(
     sums:dict, # (kind, name) -> sum over window and ranks
     totals:dict, # term -> positions
-) -> dict: # {'loss', 'tokens', 'stop', 'row': {metric name: mean}}
+    found:dict, # what `prepare` found, the same on every rank
+) -> dict: # {'tokens', 'stop', 'row': {metric name: mean}}
     "The means that go to the journal."
-    terms = {name: s / max(totals[name], 1) for (kind, name), s in sums.items() if kind == 'term'}
-    row = {'train/loss': sum(terms.values())}
-    if len(terms) > 1: row |= {f'train/{name}': value for name, value in terms.items()}
+    loss = sum(s / max(totals[name], 1) for (kind, name), s in sums.items() if kind == 'term')
     means = {name: s / sums['n', name] for (kind, name), s in sums.items() if kind == 'sum' and sums['n', name]}
-    row |= {name if '/' in name else f'train/{name}': value for name, value in means.items()}
+    row = {'train/loss': loss} | {name if '/' in name else f'train/{name}': value for name, value in means.items()} | found
     return {'tokens': sums['tokens', ''], 'stop': sums['stop', ''] > 0, 'row': row}
 
 # %% ../../nbs/53_runtime.trainer.ipynb #5506a9d5
@@ -228,6 +231,7 @@ def one_step(self:Trainer) -> dict: # from `gradient`
         largest = max((batch_shapes(self.batch(n)) for n in numbers), key=lambda text: [int(size) for size in re.findall(r'\d+', text)])
         raise RunError(f"out of memory at step {step + 1}, batch {largest}: lower training.tokens_per_batch; {self.whole()}") from e
     self.update(done['row'])
+    self.state.memory = done['memory']
     took = time.perf_counter() - began
     self.state.tokens, self.state.wall_s = self.state.tokens + done['tokens'], self.state.wall_s + took
     if self.tracker: self.tracker.log(self.state.step, done['row'], {'perf/step_s': took, 'perf/tokens_per_s': done['tokens'] / took})
