@@ -213,6 +213,7 @@ class Transformer(nn.Module):
         cache: list | None = None,
     ) -> Tensor:  # [batch, seq, vocab], of all heads [batch, seq, n_future, vocab]
         "Logits of the next token, or of the next n_future tokens."
-        trunk = self.trunk(tokens, start_pos, cache)
-        latents = [self.head_latents(k0, trunk, start_pos, cache) for k0 in range(self.args.n_future_tokens if return_all_heads else 1)]
+        place = dict(start_pos=start_pos, cache=cache)
+        trunk, n_heads = self.trunk(tokens, **place), self.args.n_future_tokens if return_all_heads else 1
+        latents = [self.head_latents(k0, trunk, **place) for k0 in range(n_heads)]
         return self.output(torch.stack(latents, 2) if return_all_heads else latents[0])
