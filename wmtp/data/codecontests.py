@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LANGUAGES', 'SOURCES', 'GRADES', 'TEST_COLUMNS', 'check_names', 'level_of_rating', 'unix_lines', 'plain_text',
-           'paired', 'example_text', 'stored_tests', 'number_or_zero', 'source_name', 'problem_record', 'submissions']
+           'paired', 'example_text', 'stored_tests', 'number_or_zero', 'source_name', 'problem_record', 'submissions',
+           'labelled_row']
 
 # %% ../../nbs/11_data.codecontests.ipynb #fd1f78e5
 from ..core import InputError
@@ -137,3 +138,18 @@ def submissions(
     for column, label in (('solutions', True), ('incorrect_solutions', False)):
         for place, (n, text) in enumerate(paired(row, column, 'language', 'solution')):
             yield label, place, LANGUAGES[n] if n in range(len(LANGUAGES)) else 'unknown', text
+
+# %% ../../nbs/11_data.codecontests.ipynb #cf21f9a2
+def labelled_row(
+    record:dict, # from `problem_record`, or of a benchmark
+    is_correct:bool,
+    place:int, # of the program in its column
+    language:str, # python3 | python2
+    code:str, # the program
+    n_tokens:int, # of BOS, prompt, program and EOS together
+) -> dict: # with exactly the six fields
+    "One row of a data file: a program of a problem with its label."
+    shared = {name: record[name] for name in ('source', 'difficulty', 'difficulty_raw', 'cf_rating', 'cf_tags')}
+    return {'instruction': record['instruction'], 'input': record['input'], 'output': code,
+            'task_id': f"{record['problem']}_{'correct' if is_correct else 'incorrect'}_{place}", 'is_correct': is_correct,
+            'metadata': {**shared, 'has_tests': record['n_tests'] > 0, 'problem': record['problem'], 'language': language, 'n_tokens': n_tokens}}
