@@ -62,24 +62,23 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).type_as(x) * self.weight
 
 
-def rope_tables(
+def rope_table(
     positions: Tensor,  # [seq] or [batch, seq] position of each token in its document
     head_dim: int,
     theta: float,
-) -> tuple[Tensor, Tensor]:  # cosines and sines [..., seq, 1, head_dim / 2], float32
+) -> Tensor:  # [..., seq, 1, head_dim / 2] complex64 of length 1
     "How far each pair of coordinates turns at each position: pair i by position * theta ** (-2i / head_dim) (arXiv 2104.09864)."
     pairs = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
     angles = positions.float()[..., None, None] * (1. / theta ** (pairs / head_dim))
-    return angles.cos(), angles.sin()
+    return torch.polar(torch.ones_like(angles), angles)
 
 
 def rotate(
     x: Tensor,  # [batch, seq, heads, head_dim]; coordinates 2i and 2i + 1 are a pair
-    tables: tuple,  # from `rope_tables`
+    table: Tensor,  # from `rope_table`
 ) -> Tensor:  # same shape and dtype
-    "Every pair turned by its angle, in float32: (a + ib) * (cos + i sin) without complex tensors."
-    (cos, sin), (a, b) = tables, x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2).type_as(x)
+    "Every pair turned by its angle, in float32, as one complex number."
+    return torch.view_as_real(torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * table).flatten(-2).type_as(x)
 
 
 class Attention(nn.Module):
@@ -92,9 +91,9 @@ class Attention(nn.Module):
         self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
         self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
 
-    def forward(self, x, tables, mask=None, start_pos=0, cache=None):
+    def forward(self, x, table, mask=None, start_pos=0, cache=None):
         heads = lambda projected, n: projected.unflatten(-1, (n, self.head_dim))
-        q, k = rotate(heads(self.wq(x), self.n_heads), tables), rotate(heads(self.wk(x), self.n_kv_heads), tables)
+        q, k = rotate(heads(self.wq(x), self.n_heads), table), rotate(heads(self.wk(x), self.n_kv_heads), table)
         q, k, v = (y.transpose(1, 2) for y in (q, k, heads(self.wv(x), self.n_kv_heads)))
         if cache is not None:
             end = start_pos + x.shape[1]
@@ -123,8 +122,8 @@ class TransformerBlock(nn.Module):
         self.attention, self.feed_forward = Attention(args), FeedForward(args)
         self.attention_norm, self.ffn_norm = RMSNorm(args.dim, args.norm_eps), RMSNorm(args.dim, args.norm_eps)
 
-    def forward(self, x, tables, mask=None, start_pos=0, cache=None):
-        h = x + self.attention(self.attention_norm(x), tables, mask, start_pos, cache)
+    def forward(self, x, table, mask=None, start_pos=0, cache=None):
+        h = x + self.attention(self.attention_norm(x), table, mask, start_pos, cache)
         return h + self.feed_forward(self.ffn_norm(h))
 
 
@@ -176,11 +175,11 @@ class Transformer(nn.Module):
             if end > cache[first][0].shape[2]: raise ValueError(f"{end} tokens in a cache with room for {cache[first][0].shape[2]}")
         elif start_pos: raise ValueError(f"start_pos is {start_pos} without a cache; the tokens before it are needed")
         if positions is None: positions = torch.arange(start_pos, end, device=x.device)
-        tables = rope_tables(positions, self.args.head_dim, self.args.rope_theta)
+        table = rope_table(positions, self.args.head_dim, self.args.rope_theta)
         mask = attention_mask(x.shape[1], start_pos, segments, x.device)
         for i, block in enumerate(blocks):
-            if self.checkpoint_blocks and torch.is_grad_enabled(): x = checkpoint(block, x, tables, mask, use_reentrant=False)
-            else: x = block(x, tables, mask, start_pos, None if cache is None else cache[first + i])
+            if self.checkpoint_blocks and torch.is_grad_enabled(): x = checkpoint(block, x, table, mask, use_reentrant=False)
+            else: x = block(x, table, mask, start_pos, None if cache is None else cache[first + i])
         return x
 
     def trunk(self,

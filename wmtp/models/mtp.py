@@ -6,26 +6,26 @@
 __all__ = ['MetaLlamaMTPConfig', 'MetaLlamaMTPAdapter']
 
 # %% ../../nbs/20_models.mtp.ipynb #40ef016b
-import math
+from pathlib import Path
 
 import torch
 from fastcore.basics import patch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers import initialization as init
 
 from ..core import InputError
 from ..data.collate import check_right_padded
+from .weights import check_tensors, quiet, read_json, report_dtypes, stored_tensors
 from ..vendor.meta_llama.model import ModelArgs, Transformer
 
-# %% ../../nbs/20_models.mtp.ipynb #a9aacd23
+# %% ../../nbs/20_models.mtp.ipynb #b9ba4fd0
 class MetaLlamaMTPConfig(PreTrainedConfig):
     "The sizes of a policy, by the names of Meta's params.json; impossible ones are an `InputError`."
     model_type = 'wmtp_mtp'
 
     def __init__(self,
         dim:int=4096, # width of the hidden state
-        n_layers:int=32, # all blocks along with those of the heads
+        n_layers:int=32, # all blocks, those of the heads included
         n_heads:int=32, # of attention
         n_kv_heads:int|None=None, # key and value heads; None = n_heads
         vocab_size:int=32000,
@@ -41,6 +41,7 @@ class MetaLlamaMTPConfig(PreTrainedConfig):
     ):
         sizes = {name: value for name, value in locals().items() if name in ModelArgs.__dataclass_fields__}
         super().__init__(**kwargs)
+        self._attn_implementation = 'sdpa' # not what a file says: there it may name a kernel to download
         for name, value in sizes.items(): setattr(self, name, value)
         self.args()
 
@@ -49,37 +50,54 @@ class MetaLlamaMTPConfig(PreTrainedConfig):
         try: return ModelArgs(**{name: getattr(self, name) for name in ModelArgs.__dataclass_fields__})
         except ValueError as e: raise InputError(str(e)) from None
 
-# %% ../../nbs/20_models.mtp.ipynb #49592ec1
+# %% ../../nbs/20_models.mtp.ipynb #5811b44e
 class MetaLlamaMTPAdapter(Transformer, PreTrainedModel):
     "Meta's multi-token-prediction Llama as a Hugging Face model; its parameters are named as in Meta's files."
     config_class = MetaLlamaMTPConfig
     main_input_name = 'input_ids'
     _input_embed_layer = 'tok_embeddings'
     _no_split_modules = ['TransformerBlock']
+    _supports_sdpa = True
 
     def __init__(self, config):
         PreTrainedModel.__init__(self, config)
         self.build(config.args())
         self.post_init()
 
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        for name in ('wo', 'w2'):
-            if hasattr(module, name): init.normal_(getattr(module, name).weight, std=.02 / math.sqrt(2 * len(self.layers)))
+@patch(as_prop=True)
+def n_future(self:MetaLlamaMTPAdapter) -> int:
+    "The number of heads."
+    return self.args.n_future_tokens
 
-# %% ../../nbs/20_models.mtp.ipynb #a7246093
+@patch(cls_method=True)
+def micro(cls:MetaLlamaMTPAdapter,
+    vocab_size:int, # number of token ids
+    dim:int=192, # width of the hidden state
+    n_layers:int=6, # all blocks, those of the heads included
+    n_heads:int=6, # of attention
+    hidden_dim:int=512, # feed-forward width
+    max_seq_len:int=2048, # longest row, in tokens
+    n_future_tokens:int=4, # heads
+    n_kv_heads:int|None=None, # None = n_heads
+) -> MetaLlamaMTPAdapter: # in training mode, initialised from torch's global generator
+    "A small random policy; `seed_everything` first makes it reproducible."
+    sizes = dict(vocab_size=vocab_size, dim=dim, n_layers=n_layers, n_heads=n_heads, hidden_dim=hidden_dim, max_seq_len=max_seq_len,
+                 n_future_tokens=n_future_tokens, n_kv_heads=n_kv_heads)
+    return cls(MetaLlamaMTPConfig(**sizes)).train()
+
+# %% ../../nbs/20_models.mtp.ipynb #071031be
 @patch
 def check_rows(self:MetaLlamaMTPAdapter,
     input_ids:Tensor, # [batch, seq] token ids
     attention_mask:Tensor|None=None, # [batch, seq] 1 = real, 0 = padding after it
 ) -> None:
     "Nothing, when this model can read these rows; else an `InputError`."
-    if input_ids.shape[1] > self.args.max_seq_len:
-        raise InputError(f"rows of {input_ids.shape[1]} tokens; this model reads at most {self.args.max_seq_len}")
-    if input_ids.numel() and not 0 <= input_ids.min() <= input_ids.max() < self.args.vocab_size:
-        raise InputError(f"token ids from {int(input_ids.min())} to {int(input_ids.max())}; this model knows 0 to {self.args.vocab_size - 1}: "
-                         "use the tokenizer it was trained with")
+    longest, vocab_size = self.args.max_seq_len, self.args.vocab_size
+    if input_ids.shape[1] > longest: raise InputError(f"rows of {input_ids.shape[1]} tokens; this model reads at most {longest}")
     if attention_mask is not None: check_right_padded(attention_mask)
+    if input_ids.numel() and ((input_ids < 0) | (input_ids >= vocab_size)).any():
+        raise InputError(f"token ids from {int(input_ids.min())} to {int(input_ids.max())}; this model knows 0 to {vocab_size - 1}: "
+                         "use the tokenizer it was trained with")
 
 @patch
 def trunk(self:MetaLlamaMTPAdapter,
@@ -106,7 +124,7 @@ def head_latents(self:MetaLlamaMTPAdapter,
     "The latents of one head: its block on the trunk's output, then the norm all heads share."
     return Transformer.head_latents(self, k0, trunk, start_pos, cache, positions, segments)
 
-# %% ../../nbs/20_models.mtp.ipynb #6b80096c
+# %% ../../nbs/20_models.mtp.ipynb #dfd16540
 @patch
 def hidden_states(self:MetaLlamaMTPAdapter,
     input_ids:Tensor, # [batch, seq] token ids, right-padded
@@ -120,11 +138,11 @@ def hidden_states(self:MetaLlamaMTPAdapter,
 def forward(self:MetaLlamaMTPAdapter,
     input_ids:Tensor, # [batch, seq] token ids, right-padded
     attention_mask:Tensor|None=None, # [batch, seq] 1 = real, 0 = padding after it
-    return_all_heads:bool=False,
+    return_all_heads:bool=False, # False = head 1 alone
     start_pos:int=0, # position of the first token; above 0 the cache holds those before it
     cache:list|None=None, # from `new_cache`
-) -> Tensor: # [batch, seq, vocab] of the next token's head, or [batch, seq, n_future, vocab] of all
-    "Logits. For looking and for decoding: training takes `hidden_states`, which are vocab / dim times smaller."
+) -> Tensor: # [batch, seq, vocab], with all heads [batch, seq, n_future, vocab]
+    "Logits, for looking and for decoding; training takes `hidden_states`."
     if attention_mask is not None: check_right_padded(attention_mask)
     return Transformer.forward(self, input_ids, start_pos, return_all_heads, cache)
 
@@ -133,36 +151,44 @@ def output_weight(self:MetaLlamaMTPAdapter) -> Tensor: # [vocab, dim]
     "The unembedding that all heads share."
     return self.output.weight
 
-@patch(as_prop=True)
-def n_future(self:MetaLlamaMTPAdapter) -> int:
-    "The number of heads."
-    return self.args.n_future_tokens
-
+# %% ../../nbs/20_models.mtp.ipynb #88b3c0ae
 @patch
 def enable_gradient_checkpointing(self:MetaLlamaMTPAdapter) -> MetaLlamaMTPAdapter: # itself
     "Compute each block again in the backward pass instead of keeping its activations."
     self.checkpoint_blocks = True
     return self
 
-# %% ../../nbs/20_models.mtp.ipynb #b9ba4fd0
-@patch(cls_method=True)
-def micro(cls:MetaLlamaMTPAdapter,
-    vocab_size:int, # number of token ids
-    dim:int=192, # width of the hidden state
-    n_layers:int=4, # all blocks along with those of the heads
-    n_heads:int=6, # of attention
-    hidden_dim:int=512, # feed-forward width
-    max_seq_len:int=2048, # longest row, in tokens
-    n_future_tokens:int=4, # heads
-    n_kv_heads:int|None=None, # None = n_heads
-) -> MetaLlamaMTPAdapter: # in training mode, initialised from torch's global generator
-    "A small random policy; `seed_everything` first makes it reproducible."
-    sizes = dict(vocab_size=vocab_size, dim=dim, n_layers=n_layers, n_heads=n_heads, hidden_dim=hidden_dim, max_seq_len=max_seq_len,
-                 n_future_tokens=n_future_tokens, n_kv_heads=n_kv_heads)
-    return cls(MetaLlamaMTPConfig(**sizes)).train()
+# %% ../../nbs/20_models.mtp.ipynb #85dad13b
+@patch
+def save_pretrained(self:MetaLlamaMTPAdapter,
+    folder, # created if it does not exist
+    max_shard_size:str='5GB', # of one file
+    **kwargs, # of Hugging Face's save_pretrained
+) -> None:
+    "Write config.json and model.safetensors, or several such files and their index."
+    with quiet(): PreTrainedModel.save_pretrained(self, folder, max_shard_size=max_shard_size, **kwargs)
 
+@patch(cls_method=True)
+def from_pretrained(cls:MetaLlamaMTPAdapter,
+    folder, # written by `save_pretrained`
+    dtype:torch.dtype|None=None, # of the weights in memory; None = as it was when saved
+) -> MetaLlamaMTPAdapter: # in evaluation mode, like every Hugging Face model
+    "The policy saved in `folder`; a folder that does not hold exactly its weights is an `InputError`."
+    folder = Path(folder)
+    fields = read_json(folder/'config.json')
+    if (kind := fields.get('model_type')) != cls.config_class.model_type:
+        raise InputError(f"{folder} holds a model of type {kind!r}; wanted {cls.config_class.model_type!r}, a saved multi-token policy")
+    if (folder/'adapter_config.json').exists(): raise InputError(f"{folder} holds a PEFT adapter as well; keep it in a folder of its own")
+    config, found = cls.config_class.from_dict(fields), stored_tensors(folder)
+    with torch.device('meta'): wanted = {name: tuple(t.shape) for name, t in cls(config).state_dict().items()}
+    check_tensors(found, wanted, folder)
+    with quiet(): model = super(MetaLlamaMTPAdapter, cls).from_pretrained(folder, config=config, dtype=dtype or 'auto', local_files_only=True)
+    report_dtypes(found, model.state_dict(), folder)
+    return model
+
+# %% ../../nbs/20_models.mtp.ipynb #1dfc0c02
 @patch
 def describe(self:MetaLlamaMTPAdapter) -> dict: # JSON-ready
     "What a reader of a checkpoint should know about this model."
     sizes = {'n_parameters': self.num_parameters(), 'n_trained': self.num_parameters(only_trainable=True)}
-    return {'model': 'MetaLlamaMTPAdapter', **vars(self.args), **sizes, 'dtype': str(self.dtype).removeprefix('torch.')}
+    return {'model': type(self).__name__, **vars(self.args), **sizes, 'dtype': str(self.dtype).removeprefix('torch.')}
