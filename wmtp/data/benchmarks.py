@@ -30,9 +30,9 @@ def mbpp_task(
     check_types(task, MBPP_TYPES)
     tests = [plain_text('test_list', test) for test in task['test_list']]
     challenge = [plain_text('challenge_test_list', test) for test in task['challenge_test_list']]
-    record = {'problem': f"mbpp/{task['task_id']}", 'source': 'mbpp', 'instruction': plain_text('text', task['text']), 'input': '\n'.join(tests), **UNRATED,
-              'kind': 'assert', 'setup': plain_text('test_setup_code', task['test_setup_code']), 'n_tests': len(tests), 'tests': tests,
-              'challenge_tests': challenge}
+    record = {'problem': f"mbpp/{task['task_id']}", 'source': 'mbpp', 'instruction': plain_text('text', task['text']),
+              'input': '\n'.join(tests), **UNRATED, 'kind': 'assert', 'setup': plain_text('test_setup_code', task['test_setup_code']),
+              'n_tests': len(tests), 'tests': tests, 'challenge_tests': challenge}
     return mbpp_split(task['task_id']), record, plain_text('code', task['code'])
 
 # %% ../../nbs/11b_data.benchmarks.ipynb #24c0db50
@@ -44,8 +44,8 @@ def humaneval_task(
     "A HumanEval task with its program; one with a field missing or of a wrong type is a `BadRow`."
     check_types(task, HUMANEVAL_TYPES)
     prompt, test, entry = (plain_text(name, task[name]) for name in ('prompt', 'test', 'entry_point'))
-    record = {'problem': task['task_id'], 'source': 'humaneval', 'instruction': prompt, 'input': '', **UNRATED, 'kind': 'check', 'entry_point': entry,
-              'n_tests': 1, 'tests': [f'{test}\n\ncheck({entry})\n']}
+    record = {'problem': task['task_id'], 'source': 'humaneval', 'instruction': prompt, 'input': '', **UNRATED,
+              'kind': 'check', 'entry_point': entry, 'n_tests': 1, 'tests': [f'{test}\n\ncheck({entry})\n']}
     return 'test', record, prompt + plain_text('canonical_solution', task['canonical_solution'])
 
 # %% ../../nbs/11b_data.benchmarks.ipynb #dfa8a693

@@ -152,4 +152,5 @@ def labelled_row(
     shared = {name: record[name] for name in ('source', 'difficulty', 'difficulty_raw', 'cf_rating', 'cf_tags')}
     return {'instruction': record['instruction'], 'input': record['input'], 'output': code,
             'task_id': f"{record['problem']}_{'correct' if is_correct else 'incorrect'}_{place}", 'is_correct': is_correct,
-            'metadata': {**shared, 'has_tests': record['n_tests'] > 0, 'problem': record['problem'], 'language': language, 'n_tokens': n_tokens}}
+            'metadata': {**shared, 'has_tests': record['n_tests'] > 0, 'problem': record['problem'], 'language': language,
+                         'n_tokens': n_tokens}}
