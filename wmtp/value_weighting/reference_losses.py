@@ -58,6 +58,7 @@ def collect_rows(
     made = dict(index=list(found), start=np.cumsum(sizes), checksum=[c for c, _ in found.values()], nll=nll)
     return {name: np.asarray(made[name], dtype) for name, dtype in ARRAYS.items()}
 
+# %% ../../nbs/33a_value_weighting.reference_losses.ipynb #17d818df
 def write_reference_losses(
     path, # a file that does not exist yet, ending in .safetensors
     rows, # yields (index of the row in the data, labels [seq], losses [seq] state-indexed), in any order
@@ -94,9 +95,11 @@ def read_header(
     if header.get('format') != FORMAT: raise InputError(f"{path} has the format {header.get('format')!r}; wanted {FORMAT!r}")
     for name, value in wanted.items():
         if header.get(name) != str(value):
-            raise InputError(f"{path} was made for {name} {str(header.get(name))[:12]}, this run has {str(value)[:12]}; score the data again")
+            found = str(header.get(name))[:12]
+            raise InputError(f"{path} was made for {name} {found}, this run has {str(value)[:12]}; score the data again")
     return header
 
+# %% ../../nbs/33a_value_weighting.reference_losses.ipynb #0480f66d
 def read_arrays(
     path:Path,
     header:dict, # its header
@@ -110,9 +113,11 @@ def read_arrays(
     fits = fits and len(start) == len(index) + 1 == len(arrays['checksum']) + 1 and start[0] == 0 and start[-1] == len(nll)
     if not (fits and (np.diff(start) >= 0).all() and (np.diff(index) > 0).all()):
         raise InputError(f"{path} does not hold what its format promises: its arrays do not fit together")
-    if content_sha256(arrays) != header.get('content_sha256'): raise InputError(f"{path} is damaged: its numbers have changed since it was written")
+    if content_sha256(arrays) != header.get('content_sha256'):
+        raise InputError(f"{path} is damaged: its numbers have changed since it was written; score the data again")
     return arrays
 
+# %% ../../nbs/33a_value_weighting.reference_losses.ipynb #72c1d333
 @dataclass
 class ReferenceLosses:
     "An open file of losses."
@@ -148,7 +153,7 @@ def find_row(
     if at == len(losses.index) or losses.index[at] != index:
         raise InputError(f"{losses.path} has no losses for row {index} ({len(losses)} rows in all); score all rows of the data")
     if losses.checksum[at] != label_checksum(labels):
-        raise InputError(f"{losses.path}: row {index} was scored with other tokens; rows are counted or cut differently now, score the data again")
+        raise InputError(f"{losses.path}: row {index} was scored with other tokens; rows are counted or cut differently now, score again")
     return slice(int(losses.start[at]), int(losses.start[at + 1]))
 
 def read_losses(

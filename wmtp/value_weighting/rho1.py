@@ -91,6 +91,7 @@ def soft_gates(
     gates = (e - q).sigmoid()
     return (gates / gates.mean()).float().to(excess.device)
 
+# %% ../../nbs/33_value_weighting.rho1.ipynb #5dffe619
 @torch.no_grad()
 def soft_weights(
     excess:list, # of [batch, seq] from `excess_loss`, one per micro-batch of the window
@@ -126,6 +127,7 @@ def reference_nll(
             out[row, keep[here]] = F.cross_entropy(x[here].float(), targets[row, keep[here]], reduction='none')
     return out
 
+# %% ../../nbs/33_value_weighting.rho1.ipynb #dd9c2872
 def logits_at(
     model, # a Hugging Face causal language model
     input_ids:Tensor, # [rows, seq] int64
