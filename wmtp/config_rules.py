@@ -81,6 +81,8 @@ VERIFIABLE = [
      'no weight lies between; raise the second'),
     (('weighting.min_weight', 'weighting.max_weight'), lambda low, high: not low <= 1 <= high,
      'a choice that changed nothing has weight 1; let it lie between them'),
+    (('weighting.head_weight', 'weighting.advantage'), lambda heads, advantage: heads == 'path' and advantage != 'td',
+     'a path adds up the choices on it, and gae and mc have added up later ones already; set advantage=td'),
 ]
 RHO1 = [
     (('models.reference.path', 'models.reference.losses_path'), lambda path, losses: (path is None) == (losses is None),

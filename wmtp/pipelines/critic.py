@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AFTER', 'TD', 'MATTERS', 'make_critic', 'predict', 'judge', 'losses', 'show_values', 'critic_report', 'load_critic',
-           'save_model', 'critic_course', 'run_critic']
+           'critic_course', 'run_critic']
 
 # %% ../../nbs/60_pipelines.critic.ipynb #ce11b76b
 from functools import partial
@@ -18,7 +18,7 @@ from ..data.collate import bug_tokens
 from ..data.sampling import eval_batches
 from ..losses.value_loss import compute_lm_loss, critic_counts, critic_loss, lm_states, prob_values
 from ..models.value_model import ValueModel
-from .run import Course, Programs, RunResult, Shown, Site, choose_examples, conduct, open_site, run_report, show_program
+from .run import Course, Programs, RunResult, Shown, Site, choose_examples, conduct, open_site, run_report, save_model, show_program
 from ..runtime.interrupt import StopSignals
 from ..value_weighting.credit_metrics import summarize_critic
 from ..value_weighting.td_error import compute_td_errors
@@ -154,11 +154,6 @@ def load_critic(cfg, folder) -> ValueModel: # in training mode, frozen as it was
     model = ValueModel.from_checkpoint(folder, path and resolve_path(path))
     if cfg.models.value_model.gradient_checkpointing: model.enable_gradient_checkpointing()
     return model.train()
-
-def save_model(site:Site, model, folder):
-    "Write model and tokenizer into a checkpoint folder."
-    model.save_pretrained(folder)
-    site.tokenizer.save(folder)
 
 def critic_course(site:Site) -> Course:
     "What a critic brings to the common course of a run."

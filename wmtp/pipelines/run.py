@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['INDEX_CONVENTION', 'Programs', 'state_outcome', 'read_programs', 'train_and_valid', 'plan_run', 'join_processes',
-           'tell_all', 'Site', 'open_site', 'git_commit', 'drawn_prior', 'Shown', 'show_program', 'choose_examples',
-           'run_report', 'open_folder', 'open_mlflow', 'Course', 'RunResult', 'outcome', 'make_trainer', 'conduct',
-           'close_mlflow']
+           'tell_all', 'Site', 'open_site', 'git_commit', 'drawn_prior', 'save_model', 'Shown', 'show_program',
+           'choose_examples', 'run_report', 'open_folder', 'open_mlflow', 'Course', 'RunResult', 'outcome',
+           'make_trainer', 'conduct', 'close_mlflow']
 
 # %% ../../nbs/59_pipelines.run.ipynb #c3357ccc
 import json
@@ -27,6 +27,7 @@ from omegaconf import OmegaConf
 from ..config import check_paths, config_sha256, project_root, resolve_path, to_yaml
 from ..core import InputError, derive_seed, resolve_device, resolve_dtype
 from ..data.collate import Batch, bug_tokens, collate, encode_rows, find_twins, load_tokenizer
+from ..data.curriculum import CurriculumPlan, Stage
 from ..data.row_table import keep_rows, row_table
 from ..data.sampling import BatchPlan, split_by_problem
 from ..data.schema import ReadReport, problem_id, read_rows, shared_problems
@@ -48,6 +49,7 @@ class Programs:
     tokenizer:object
     counts:dict # rows kept, truncated, dropped for want of room
     report:ReadReport # of the file
+    numbers:np.ndarray # [N] int64, which row of the file each is, counted from 0
 
     def __len__(self): return len(self.rows)
 
@@ -59,29 +61,29 @@ class Programs:
 
     def part(self, index) -> 'Programs':
         "The rows with these indices as a collection of their own."
-        return Programs([self.rows[i] for i in index], [self.examples[i] for i in index], self.tokenizer, self.counts, self.report)
+        return Programs([self.rows[i] for i in index], [self.examples[i] for i in index], self.tokenizer, self.counts, self.report, self.numbers[index])
 
 # %% ../../nbs/59_pipelines.run.ipynb #beaa6cee
 def state_outcome(
     row:dict, # with the six fields
+    is_correct:bool, # what to say
 ) -> dict: # the same with a sentence more in its instruction
-    "The row with its outcome stated in the prompt."
-    said = 'This program is correct.' if row['is_correct'] else 'This program is incorrect.'
-    return row | {'instruction': f"{row['instruction']} {said}"}
+    "The row with an outcome stated in the prompt."
+    return row | {'instruction': f"{row['instruction']} This program is {'correct' if is_correct else 'incorrect'}."}
 
 def read_programs(
     path, # .jsonl or .jsonl.gz
     tokenizer, # from `load_tokenizer`
     max_length:int=2048, # ids a row may have
     on_bad_row:str='error', # error | skip
-    outcome:bool=False, # state it in the prompt
+    outcome:str|None=None, # truth | correct: the outcome that the prompt states; None = nothing
 ) -> Programs:
     "The programs of a file, tokenized; an `InputError` when nothing usable is left."
     rows, report = read_rows(path, on_bad_row)
-    if outcome: rows = [state_outcome(row) for row in rows]
+    if outcome: rows = [state_outcome(row, row['is_correct'] or outcome == 'correct') for row in rows]
     examples, kept, counts = encode_rows(rows, tokenizer, max_length)
     if not kept: raise InputError(f"{path}: none of {len(rows)} rows leaves room for an answer within {max_length} tokens; raise data.max_length")
-    return Programs([rows[i] for i in kept], examples, tokenizer, counts, report)
+    return Programs([rows[i] for i in kept], examples, tokenizer, counts, report, np.array(kept))
 
 # %% ../../nbs/59_pipelines.run.ipynb #83f7d581
 def train_and_valid(
@@ -91,12 +93,10 @@ def train_and_valid(
     "The two sides of the data; an `InputError` if they share a problem."
     d = cfg.data
     told = d.get('state_outcome', False)
-    read = lambda path: read_programs(resolve_path(path), tokenizer, d.max_length, d.on_bad_row, told)
-    train = read(d.train)
-    if d.valid is None or resolve_path(d.valid).resolve() == resolve_path(d.train).resolve():
-        kept, held = split_by_problem(train.rows)
-        train, valid = train.part(kept), train.part(held)
-    else: valid = read(d.valid)
+    read = lambda path, outcome: read_programs(resolve_path(path), tokenizer, d.max_length, d.on_bad_row, outcome if told else None)
+    train, valid = read(d.train, 'truth'), read(d.valid or d.train, 'correct')
+    if valid.report.sha256 == train.report.sha256:
+        train, valid = train.part(split_by_problem(train.rows)[0]), valid.part(split_by_problem(valid.rows)[1])
     if both := shared_problems(train.rows, valid.rows):
         raise InputError(f"data.valid shares {len(both)} problems with data.train ({both[0]} ...); give other problems, or data.valid=null to hold some out")
     keep = keep_rows(train.table, d.get('labels') == 'correct', d.min_difficulty, d.max_difficulty)
@@ -107,12 +107,17 @@ def train_and_valid(
     return train, valid
 
 # %% ../../nbs/59_pipelines.run.ipynb #dc77baef
-def plan_run(cfg, train:Programs, n_ranks:int) -> tuple[BatchPlan, int, int]: # the plan, micro-batches, optimizer steps
+def plan_run(cfg, train:Programs, n_ranks:int) -> tuple: # BatchPlan or CurriculumPlan, micro-batches, optimizer steps
     "All batches of the run, as configured: by epochs, by steps, or by whichever ends first."
-    t, table = cfg.training, train.table
-    if cfg.data.sampling == 'twins': table = replace(table, twins=find_twins(train.examples, table))
-    plan = BatchPlan(table, cfg.runtime.seed, cfg.data.sampling, t.tokens_per_batch, t.n_epochs or math.inf)
-    n_batches = plan.n_batches(t.max_steps and t.max_steps * t.gradient_accumulation_steps * n_ranks)
+    t, d, table = cfg.training, cfg.data, train.table
+    window = t.gradient_accumulation_steps * n_ranks
+    if d.sampling == 'twins': table = replace(table, twins=find_twins(train.examples, table))
+    sampling, limit = 'uniform' if d.sampling == 'curriculum' else d.sampling, t.max_steps and t.max_steps * window
+    plan = BatchPlan(table, cfg.runtime.seed, sampling, t.tokens_per_batch, t.n_epochs or math.inf, max_repeats=d.max_repeats, window=window)
+    n_batches = plan.n_batches(limit)
+    if d.sampling == 'curriculum':
+        stages = [Stage(**d.curriculum[name]) for name in ('early', 'middle', 'late')]
+        plan = CurriculumPlan(table, cfg.runtime.seed, stages, t.tokens_per_batch, n_batches, d.curriculum.labels, max_repeats=d.max_repeats, window=window)
     return plan, n_batches, count_steps(n_batches, t.gradient_accumulation_steps, n_ranks)
 
 # %% ../../nbs/59_pipelines.run.ipynb #6baac717
@@ -143,7 +148,7 @@ class Site:
     tokenizer:object
     train:Programs
     valid:Programs
-    plan:BatchPlan
+    plan:BatchPlan|CurriculumPlan
     n_batches:int # micro-batches of all ranks
     n_steps:int # optimizer steps
     log:Callable # takes lines for the reader
@@ -183,7 +188,7 @@ def git_commit() -> str|None: # 40 hexadecimal digits, None outside a checkout
     except OSError: return None # a slim image has no git
     return done.stdout.strip() or None if done.returncode == 0 else None
 
-def drawn_prior(plan:BatchPlan, most:int=50) -> float:
+def drawn_prior(plan, most:int=50) -> float:
     "The share of correct programs among the rows of the first batches, as the sampling draws them."
     labels = np.concatenate([plan.table.labels[plan[n]] for n in range(plan.n_batches(most))])
     return float(labels.mean())
@@ -194,6 +199,12 @@ def about(self:Site) -> dict: # JSON-ready, for wmtp.json
     return {'what': self.cfg.run, 'index_convention': INDEX_CONVENTION, 'tokenizer_sha256': self.tokenizer.sha256,
             'class_prior': drawn_prior(self.plan), 'git_commit': git_commit(), 'data_sha256': self.data_sha256,
             'config_sha256': config_sha256(self.cfg), 'same_run': self.same}
+
+# %% ../../nbs/59_pipelines.run.ipynb #45512441
+def save_model(site:Site, model, folder):
+    "Write model and tokenizer into a checkpoint folder."
+    model.save_pretrained(folder)
+    site.tokenizer.save(folder)
 
 # %% ../../nbs/59_pipelines.run.ipynb #f4e749be
 @dataclass
