@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from ..core import InputError, file_sha256
@@ -56,10 +57,10 @@ class Stats:
 
     def table(self) -> dict: # JSON-ready
         "All counts, in a fixed order; lengths as a histogram whose bars are named by their first value."
-        found = {'rows': self.problems.total(), 'problems': len(self.problems), 'label': {}}
+        found = {'rows': self.problems.total(), 'problems': len(self.problems), 'label': {'correct': 0, 'incorrect': 0}}
         for (name, value, label), n in sorted(self.counts.items(), key=lambda item: (item[0][0], str(type(item[0][1])), item[0][1:])):
             found.setdefault(name, {}).setdefault(str(value), {'correct': 0, 'incorrect': 0})[label] = n
-            if name == 'language': found['label'][label] = found['label'].get(label, 0) + n
+            if name == 'language': found['label'][label] += n
         sizes = sorted(self.problems.values())
         found['rows_per_problem'] = {'median': sizes[len(sizes) // 2], 'most': sizes[-1]} if sizes else {}
         found['tokens_per_row'] = {'mean': round(self.tokens[0] / max(1, found['rows']), 1), 'most': self.tokens[1]}
@@ -92,7 +93,7 @@ class Draft:
         return self
 
     def __exit__(self, kind, *_):
-        self.close()
+        with suppress(OSError) if kind else nullcontext(): self.close() # a full disk makes closing fail too
         if kind: shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
