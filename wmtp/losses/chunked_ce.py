@@ -51,6 +51,7 @@ class ChunkedCE:
         n_block = 0 if dtype == self.wide else min(64, self.n_rows) if device.type == 'cpu' else self.n_rows # 64 rows stay in the cache
         self.block = torch.empty(n_block, vocab, dtype=self.wide, device=device)
         self.grad = torch.zeros_like(self.weight, dtype=self.wide) if train else None # [vocab, dim]
+        self.part = torch.empty_like(self.weight) if train and dtype != self.wide else None # one chunk's share of it, before it is widened
 
 # %% ../../nbs/40b_losses.chunked_ce.ipynb #9bfba258
 def softmax_less_one_(
@@ -99,8 +100,8 @@ def add_grad(self:ChunkedCE,
 ) -> None:
     "Add these rows' part to the unembedding's gradient."
     difference, weighted = self.logits[:len(rows)], (rows * factors[:, None]).to(rows.dtype)
-    if self.grad.dtype == rows.dtype: self.grad.addmm_(difference.T, weighted)
-    else: self.grad += difference.T @ weighted
+    if self.part is None: self.grad.addmm_(difference.T, weighted)
+    else: self.grad += torch.mm(difference.T, weighted, out=self.part)
 
 # %% ../../nbs/40b_losses.chunked_ce.ipynb #d8ada41b
 @patch
