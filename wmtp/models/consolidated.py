@@ -66,7 +66,8 @@ def open_consolidated(
         raise InputError(f"{path} cannot be read as a PyTorch file; wanted one that torch.save has written, 1.6 or later") from None
     if not isinstance(state, dict) or not state: raise InputError(f"{path} holds a {type(state).__name__}; wanted a dictionary of tensors")
     for name, tensor in state.items():
-        if not isinstance(tensor, Tensor): raise InputError(f"{path}: {name!r} is of type {type(tensor).__name__}; wanted a tensor")
+        if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            raise InputError(f"{path}: {name!r} is {getattr(tensor, 'layout', type(tensor).__name__)}; wanted names and plain tensors")
     if len({t.data_ptr() for t in state.values()}) < len(state): raise InputError(f"{path}: two names share one tensor; wanted one each")
     return state
 
@@ -108,10 +109,12 @@ def file_config(
     if rope_theta and params.get('rope_theta', rope_theta) != rope_theta:
         raise InputError(f"{where}: rope_theta {rope_theta:g} was stated, params.json gives {params['rope_theta']}")
     n_extra = len({name.split('.')[1] for name in state if name.startswith('extra_heads.')})
-    rows = len(state['tok_embeddings.weight']) if 'tok_embeddings.weight' in state else 32000
+    rows = [*getattr(state.get('tok_embeddings.weight'), 'shape', ()), 32000][0]
     found = {'vocab_size': rows, 'n_future_tokens': n_extra + 1, 'max_seq_len': max_seq_len, 'rope_theta': rope_theta or 10000.}
     try: config = MetaLlamaMTPConfig(**found | params)
     except InputError as e: raise InputError(f"{where}: params.json is impossible: {e}") from None
+    n_blocks = len({tuple(name.split('.')[:2]) for name in state if name.startswith(('layers.', 'extra_heads.'))})
+    if config.n_layers > n_blocks: raise InputError(f"{where} holds {n_blocks} blocks; params.json gives n_layers {config.n_layers}")
     weights = {k: v for k, v in state.items() if k != 'rope.freqs'}
     with torch.device('meta'): wanted = {k: tuple(v.shape) for k, v in MetaLlamaMTPAdapter(config).state_dict().items()}
     check_tensors({k: (tuple(v.shape), v.dtype) for k, v in weights.items()}, wanted, where)

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..core import InputError, file_sha256
-from .consolidated import open_consolidated, open_release
+from .consolidated import check_rope, open_consolidated, open_release
 from .mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from .weights import DTYPE_NAMES, check_tensors, read_json, stored_tensors, weight_files
 
@@ -163,7 +163,10 @@ def open_policy(
     files, config = weight_files(folder), MetaLlamaMTPConfig.from_dict(fields)
     if any(file.suffix != '.safetensors' for file in files): raise InputError(f"{folder} has no safetensors weights; save the model again")
     with torch.device('meta'): wanted = {k: tuple(v.shape) for k, v in MetaLlamaMTPAdapter(config).state_dict().items()}
-    check_tensors(stored_tensors(folder), wanted, folder)
+    stored = stored_tensors(folder)
+    check_tensors(stored, wanted, folder)
+    if odd := [k for k, (_, dtype) in stored.items() if dtype not in DTYPE_NAMES.values()]:
+        raise InputError(f"{folder}: {odd[0]} is stored as {stored[odd[0]][1]}; wanted plain floats")
     found = {k: v for file in files for k, v in mapped_tensors(file).items()}
     return config, {k: found[k] for k in wanted}
 
@@ -176,7 +179,9 @@ def convert_to_meta(
     folder = Path(folder)
     facts, (config, state) = verify_files(folder), open_policy(folder)
     if not (folder/'tokenizer.model').is_file(): raise InputError(f"{folder} has no tokenizer.model; Meta's format needs one: copy it there")
-    if freqs := facts.get('rope_freqs'): state['rope.freqs'] = torch.tensor(freqs['values'], dtype=getattr(torch, freqs['dtype']))
+    if freqs := facts.get('rope_freqs'):
+        state['rope.freqs'] = torch.tensor(freqs['values'], dtype={dtype_name(d): d for d in DTYPE_NAMES.values()}[freqs['dtype']])
+        check_rope(state['rope.freqs'], config.args(), folder/'metadata.json')
     with new_folder(target) as part:
         torch.save(state, part/'consolidated.pth')
         (part/'params.json').write_text(json.dumps(meta_params(config)) + '\n', encoding='utf-8')

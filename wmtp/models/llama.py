@@ -70,6 +70,7 @@ def mtp_to_llama(
     names = OTHER_NAMES | llama_names(block, n_trunk)
     for i in range(n_trunk): names |= llama_names(f'layers.{i}', i)
     state = policy.state_dict()
+    if lacking := names.keys() - state.keys(): raise InputError(f"this policy has no {min(lacking)}; merge its LoRA first")
     state = {hf: reorder(meta, state[meta], args, pairs_to_halves) for meta, hf in names.items()}
     config = LlamaConfig(vocab_size=args.vocab_size, hidden_size=args.dim, intermediate_size=args.hidden_dim, num_hidden_layers=n_trunk + 1,
                          num_attention_heads=args.n_heads, num_key_value_heads=args.n_kv_heads, head_dim=args.head_dim,

@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..core import InputError, RunError
-from .convert import mapped_tensors
+from .convert import open_policy
 from .mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
-from .weights import check_tensors, portable_path, read_json, weight_files, weights_sha256
+from .weights import check_tensors, portable_path, read_json, weights_sha256
 
 # %% ../../nbs/22_models.lora.ipynb #6362c17a
 LORA_TARGETS = ('wq', 'wk', 'wv', 'wo', 'w1', 'w2', 'w3')
@@ -58,11 +58,9 @@ def base_reference(
     if not policy.name_or_path or not folder.is_dir():
         raise InputError("this policy was not loaded from a folder that is still there; save it, and add LoRA to what from_pretrained gives")
     weights = {name.replace('.base_layer.', '.'): p for name, p in policy.named_parameters()}
-    for file in weight_files(folder):
-        for name, stored in mapped_tensors(file).items():
-            here = weights[name]
-            if not torch.equal(here, stored.to(here.device, here.dtype)):
-                raise InputError(f"{name} is not what {folder} holds: the policy has changed since it was loaded; save it and load it again")
+    for name, stored in open_policy(folder)[1].items():
+        if not torch.equal(weights[name], stored.to(weights[name].device, weights[name].dtype)):
+            raise InputError(f"{name} is not what {folder} holds: the policy has changed since it was loaded; save it and load it again")
     return {'path': portable_path(folder.resolve()), 'sha256': weights_sha256(folder)}
 
 # %% ../../nbs/22_models.lora.ipynb #14e07de0

@@ -88,6 +88,7 @@ def slice_mtp(
 ) -> MetaLlamaMTPAdapter: # in evaluation mode, dtype as in the source, with weights of its own
     "A smaller policy made of evenly spaced parts of a bigger one; it needs training."
     config, state = (source.config, source.state_dict()) if isinstance(source, MetaLlamaMTPAdapter) else open_policy(Path(source))
+    if any('lora_' in name for name in state): raise InputError("this policy has LoRA in it; merge it first")
     small = small_config(config, **sizes)
     big_args, args = config.args(), small.args()
     kept = kept_indices(big_args, args)
