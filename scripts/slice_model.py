@@ -43,7 +43,7 @@ def main():
         print(e, file=sys.stderr)
         return 2
     facts = policy.describe()
-    print(json.dumps({k: facts[k] for k in ('dim', 'n_layers', 'n_heads', 'n_kv_heads', 'head_dim', 'hidden_dim', 'n_future_tokens', 'dtype')}))
+    print(json.dumps({name: facts[name] for name in [*sizes, 'dtype']}))
     print(f"{facts['n_parameters']:,} parameters in {a.target}" + ('' if found else '; no tokenizer in the source, so none here'))
     return 0
 

@@ -134,7 +134,8 @@ def meta_params(
 ) -> dict: # for params.json
     "The sizes of a model in the terms of Meta's params.json."
     args = config.args()
-    params = {k: getattr(args, k) for k in ('dim', 'n_layers', 'n_heads', 'n_kv_heads', 'multiple_of', 'norm_eps', 'vocab_size', 'rope_theta')}
+    plain = ('dim', 'n_layers', 'n_heads', 'n_kv_heads', 'multiple_of', 'norm_eps', 'vocab_size', 'rope_theta')
+    params = {name: getattr(args, name) for name in plain}
     if config.ffn_dim_multiplier is not None: params['ffn_dim_multiplier'] = config.ffn_dim_multiplier
     if config.hidden_dim is not None:
         params |= {'multiple_of': args.hidden_dim, 'ffn_dim_multiplier': min(1., args.hidden_dim / int(8 * args.dim / 3))}
@@ -178,7 +179,8 @@ def convert_to_meta(
     "Write consolidated.pth, params.json and the tokenizer as Meta would: the same tensors, names and dtypes."
     folder = Path(folder)
     facts, (config, state) = verify_files(folder), open_policy(folder)
-    if not (folder/'tokenizer.model').is_file(): raise InputError(f"{folder} has no tokenizer.model; Meta's format needs one: copy it there")
+    if not (folder/'tokenizer.model').is_file():
+        raise InputError(f"{folder} has no tokenizer.model; Meta's format needs one: copy it there")
     if freqs := facts.get('rope_freqs'):
         state['rope.freqs'] = torch.tensor(freqs['values'], dtype={dtype_name(d): d for d in DTYPE_NAMES.values()}[freqs['dtype']])
         check_rope(state['rope.freqs'], config.args(), folder/'metadata.json')

@@ -74,8 +74,9 @@ def mtp_to_llama(
     state = {hf: reorder(meta, state[meta], args, pairs_to_halves) for meta, hf in names.items()}
     config = LlamaConfig(vocab_size=args.vocab_size, hidden_size=args.dim, intermediate_size=args.hidden_dim, num_hidden_layers=n_trunk + 1,
                          num_attention_heads=args.n_heads, num_key_value_heads=args.n_kv_heads, head_dim=args.head_dim,
-                         rms_norm_eps=args.norm_eps, max_position_embeddings=args.max_seq_len, tie_word_embeddings=False, dtype=policy.dtype,
-                         rope_parameters={'rope_type': 'default', 'rope_theta': args.rope_theta}, bos_token_id=None, eos_token_id=None)
+                         rms_norm_eps=args.norm_eps, max_position_embeddings=args.max_seq_len, tie_word_embeddings=False,
+                         rope_parameters={'rope_type': 'default', 'rope_theta': args.rope_theta}, dtype=policy.dtype,
+                         bos_token_id=None, eos_token_id=None)
     with torch.device('meta'): llama = LlamaForCausalLM(config)
     llama.load_state_dict(state, assign=True)
     llama.model.rotary_emb = LlamaRotaryEmbedding(config)

@@ -56,7 +56,7 @@ def base_reference(
     policy = model.get_base_model() if isinstance(model, PeftModel) else model
     folder = Path(policy.name_or_path)
     if not policy.name_or_path or not folder.is_dir():
-        raise InputError("this policy was not loaded from a folder that is still there; save it, and add LoRA to what from_pretrained gives")
+        raise InputError("this policy comes from no folder that is still there; save it, and add LoRA to what from_pretrained gives")
     weights = {name.replace('.base_layer.', '.'): p for name, p in policy.named_parameters()}
     for name, stored in open_policy(folder)[1].items():
         if not torch.equal(weights[name], stored.to(weights[name].device, weights[name].dtype)):
@@ -81,8 +81,8 @@ def save_lora(
         (folder/name).write_text(json.dumps(content, indent=2, sort_keys=True) + '\n', encoding='utf-8')
 
 # %% ../../nbs/22_models.lora.ipynb #861e9139
-FREE_FIELDS = {'r', 'lora_alpha', 'lora_dropout', 'target_modules', 'base_model_name_or_path', 'inference_mode', 'peft_version', 'auto_mapping',
-               'task_type', 'revision'}
+FREE_FIELDS = {'r', 'lora_alpha', 'lora_dropout', 'target_modules', 'base_model_name_or_path', 'inference_mode', 'peft_version',
+               'auto_mapping', 'task_type', 'revision'}
 
 def read_lora_config(
     folder:Path, # of an adapter
@@ -112,9 +112,11 @@ def load_lora(
     reference = base_reference(model)
     if (found := reference['sha256']) != wanted:
         here, there = (next(iter((digests or {'': ''}).values()))[:12] for digests in (found, wanted))
-        raise InputError(f"{folder} was trained on other weights than {reference['path']}: SHA-256 {there}, here {here}; load the base it names")
+        raise InputError(f"{folder} was trained on other weights than {reference['path']}: SHA-256 {there}, here {here}; "
+                         "load the base it names")
     try: state = load_file(folder/'adapter_model.safetensors')
-    except (OSError, SafetensorError) as e: raise InputError(f"{folder/'adapter_model.safetensors'} cannot be read: {str(e).splitlines()[0]}") from None
+    except (OSError, SafetensorError) as e:
+        raise InputError(f"{folder/'adapter_model.safetensors'} cannot be read: {str(e).splitlines()[0]}") from None
     with torch.device('meta'): blank = get_peft_model(MetaLlamaMTPAdapter(model.config), config)
     shapes = {k: tuple(v.shape) for k, v in get_peft_model_state_dict(blank, save_embedding_layers=False).items()}
     check_tensors({k: (tuple(v.shape), v.dtype) for k, v in state.items()}, shapes, folder)

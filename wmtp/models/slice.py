@@ -47,12 +47,13 @@ def small_config(
     sizes = stay | given
     small = MetaLlamaMTPConfig(**big.to_diff_dict() | sizes)
     for name in known:
-        if sizes[name] > getattr(args, name): raise InputError(f"{name} {sizes[name]} of a model with {getattr(args, name)}; wanted at most that")
-    if args.head_dim % small.head_dim: raise InputError(f"head_dim {small.head_dim} does not divide {args.head_dim}: no pairs with its frequencies")
+        if sizes[name] > (most := getattr(args, name)): raise InputError(f"{name} {sizes[name]} of a model with {most}; wanted at most that")
+    if args.head_dim % small.head_dim:
+        raise InputError(f"head_dim {small.head_dim} does not divide {args.head_dim}: there are no pairs with its frequencies")
     if small.n_heads // small.n_kv_heads > args.n_heads // args.n_kv_heads:
         raise InputError(f"{small.n_heads // small.n_kv_heads} query heads a group; this model has {args.n_heads // args.n_kv_heads}")
-    if small.n_layers - small.n_future_tokens > args.n_layers - args.n_future_tokens:
-        raise InputError(f"a trunk of {small.n_layers - small.n_future_tokens} blocks; this model's has {args.n_layers - args.n_future_tokens}")
+    trunk, most = small.n_layers - small.n_future_tokens, args.n_layers - args.n_future_tokens
+    if trunk > most: raise InputError(f"a trunk of {trunk} blocks; this model's has {most}")
     return small
 
 # %% ../../nbs/21c_models.slice.ipynb #8e83429e
