@@ -142,5 +142,5 @@ def open_release(
     check_archive(path)
     config = file_config(params, open_consolidated(path), path, rope_theta, max_seq_len)
     if (n := load_tokenizer(tokenizer).vocab_size) > config.vocab_size:
-        raise InputError(f"{tokenizer} has {n} tokens, the embedding {config.vocab_size} rows; wanted the tokenizer of this model's training")
+        raise InputError(f"{tokenizer} has {n} tokens, the embedding {config.vocab_size} rows; wanted the tokenizer of this model")
     return Release(path, tokenizer, params, config)

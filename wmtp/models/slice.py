@@ -47,7 +47,7 @@ def small_config(
     sizes = stay | given
     small = MetaLlamaMTPConfig(**big.to_diff_dict() | sizes)
     for name in known:
-        if sizes[name] > (most := getattr(args, name)): raise InputError(f"{name} {sizes[name]} of a model with {most}; wanted at most that")
+        if (n := sizes[name]) > (most := getattr(args, name)): raise InputError(f"{name} {n}; wanted at most {most}, as the model has")
     if args.head_dim % small.head_dim:
         raise InputError(f"head_dim {small.head_dim} does not divide {args.head_dim}: there are no pairs with its frequencies")
     if small.n_heads // small.n_kv_heads > args.n_heads // args.n_kv_heads:
