@@ -63,7 +63,7 @@ def check_program(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            tree = ast.parse(code)
+            tree = ast.parse(code, 'program')
             found = levels(tree)
             compile(tree, 'program', 'exec', dont_inherit=True)
     except (RecursionError, MemoryError):
