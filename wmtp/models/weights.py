@@ -41,7 +41,10 @@ def weight_files(
     name = next((n for n in WEIGHT_NAMES if (folder/n).is_file()), None)
     if name is None: raise InputError(f"{folder} holds no weights; wanted {' or '.join(WEIGHT_NAMES)}")
     if not name.endswith('.json'): return [folder/name]
-    shards = sorted(set(read_json(folder/name).get('weight_map', {}).values()))
+    places = read_json(folder/name).get('weight_map')
+    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
+        raise InputError(f"{folder/name} has no weight_map; wanted an object of tensor names and shard files")
+    shards = sorted(set(places.values()))
     for shard in shards:
         if Path(shard).name != shard or not (folder/shard).is_file():
             raise InputError(f"{folder/name} names the shard {shard!r}, which is not in that folder")
