@@ -1,0 +1,42 @@
+"""Programs judged in the jail, beside a bare `python -I` that does nothing (the floor); goals: at most 3 times the floor, 25 programs/s.
+
+A verdict is a fork of a warm server into the jail (two for a test that is code: program and judge), so it may cost less than a start of
+Python. Every hostile probe holds against this very pool; the self-test at its start has shown it.
+"""
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from measure import median, table, timed
+
+from wmtp.evaluation.benchmarks import microcode
+from wmtp.evaluation.sandbox import Sandbox, self_test
+from wmtp.evaluation.verdict import by_calls, by_test
+
+TEST = 'def check(candidate):\n    for i in range(10): assert candidate(i) == i + 1\ncheck(f)'
+
+
+def run(draws, device):
+    "Milliseconds per program on one server, and programs per second on all."
+    took = timed(self_test)
+    tasks = microcode().tasks
+    program = 'def f(x): return x + 1'
+    with Sandbox(workers=1) as one, Sandbox() as all_servers, ThreadPoolExecutor(all_servers.workers) as threads:
+        works = {'python -I -c pass (floor)': lambda: subprocess.run([sys.executable, '-I', '-c', 'pass'], check=True),
+                 'one program, 24 calls': lambda: one.judge(by_calls, tasks[0].reference, list(tasks[0].calls), 3.),
+                 'one program, a test that is code': lambda: one.judge(by_test, program, TEST, 3.)}
+        assert all(work().passed for name, work in works.items() if 'program' in name)
+        seconds = {name: [] for name in works}
+        for _ in range(10 * draws):
+            for name, work in works.items(): seconds[name].append(timed(work))
+        judge = lambda task: all_servers.judge(by_calls, task.reference, list(task.calls), 3.).passed
+        rates = []
+        for _ in range(1 + draws):
+            rates.append(len(tasks) / timed(lambda: list(threads.map(judge, tasks))))
+    floor = median(seconds['python -I -c pass (floor)'])
+    busy = f'load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors'
+    table(f'sandbox: rung {one.rung}, self-test {took:.1f} s, {busy}; goal: at most 3.00x', [
+        (name, 1000 * median(s), 'ms', median(s) / floor) for name, s in seconds.items()])
+    table(f'sandbox: {all_servers.workers} servers, microcode references with 24 calls each; goal: at least 25 programs/s', [
+        ('programs judged', median(rates[1:]), 'programs/s', median(rates[1:]) / 25)])

@@ -1,0 +1,271 @@
+"""Programs nobody has read: hostile ones get nowhere on any rung, right ones pass, and nothing is left behind."""
+import ast
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from wmtp.core import RunError
+from wmtp.evaluation import conversation, sandbox
+from wmtp.evaluation.benchmarks import check_references, humaneval, mbpp, microcode, read_lines
+from wmtp.evaluation.conversation import RUNGS, Server
+from wmtp.evaluation.jail_layers import ALLOWED, FCNTL, JailError, landlock_abi
+from wmtp.evaluation.probes import PROBES
+from wmtp.evaluation.sandbox import Sandbox, check_calls, check_program, try_probes
+from wmtp.evaluation.verdict import by_calls, by_test
+
+ROOT = Path(__file__).parents[1]
+REAL = os.environ.get('WMTP_REAL_DATA')
+needs_files = pytest.mark.skipif(not REAL, reason='WMTP_REAL_DATA is not set')
+LIMIT, LATE = .5, .5  # seconds a program gets, seconds it may end later
+
+
+def evaluator(code, **more):
+    "A process of its own that runs this code."
+    return subprocess.Popen([sys.executable, '-c', textwrap.dedent(code)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+
+
+@pytest.fixture(params=RUNGS)
+def rung(request):
+    "Each rung of the ladder that this machine has."
+    try: Server(request.param).close()
+    except JailError as e: pytest.skip(f'{request.param} is not available: {e}')
+    return request.param
+
+
+@pytest.fixture(scope='module')
+def jailed():
+    try: return sandbox.self_test()
+    except RunError as e: pytest.skip(str(e))
+
+
+def alive(pid):
+    try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError: return False
+
+
+def descendants(pid):
+    "Process ids below this one."
+    parents = {}
+    for stat in Path('/proc').glob('[0-9]*/stat'):
+        try: parents[int(stat.parent.name)] = int(stat.read_text().rpartition(')')[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError): continue
+    found, new = set(), {pid}
+    while new: found, new = found | new, {child for child, parent in parents.items() if parent in new} - found - new
+    return found - {pid}
+
+
+def gone(pids, within=2.):
+    "Do all of them end in time?"
+    until = time.monotonic() + within
+    while any(map(alive, pids)) and time.monotonic() < until: time.sleep(.02)
+    return not any(map(alive, pids))
+
+
+def test_every_probe_is_blocked(rung):
+    assert try_probes(rung) == []
+
+
+def test_no_exhausting_program_passes_lingers_or_leaves_anything(rung):
+    "Within the limit and half a second (the best of three tries: other work on the machine must not count), and without an orphan."
+    before = descendants(os.getpid())
+    with Sandbox(rung, workers=1) as pool:
+        pool.judge(by_calls, 'x = 1', [('x', 1)], 3.)
+        servers = descendants(os.getpid()) - before
+        for probe in [p for p in PROBES if p.kind == 'exhaust']:
+            tries = []
+            while len(tries) < 3 and min(tries, default=9) > LIMIT + LATE:
+                verdict = pool.judge(by_calls, probe.program, [('f(2)', True)], LIMIT)
+                assert not verdict.passed, probe.name
+                tries.append(verdict.seconds)
+            assert min(tries) <= LIMIT + LATE, (probe.name, tries)
+        assert servers and descendants(os.getpid()) - before == servers
+    assert gone(servers)
+
+
+def test_the_judge_is_as_quick(rung):
+    with Sandbox(rung, workers=1) as pool:
+        pool.judge(by_test, 'f = 1', 'assert f is None', 1.)
+        verdict = pool.judge(by_test, 'def f(x):\n    while True: pass', 'assert f(2) == 5', LIMIT)
+        assert (verdict.reason, verdict.compared, verdict.rung) == ('timeout', 'judge', rung) and verdict.seconds <= LIMIT + LATE
+
+
+def test_when_the_parent_dies_all_die(rung):
+    "An evaluator is killed while its program sleeps; so are server and program, at once."
+    parent = evaluator(f"""
+        from wmtp.evaluation.sandbox import Sandbox
+        from wmtp.evaluation.verdict import by_calls
+        print('here', flush=True)
+        Sandbox({rung!r}, workers=1).judge(by_calls, 'import time; time.sleep(60)', [('1', 1)], 60.)""")
+    assert parent.stdout.readline() == 'here\n'
+    until = time.monotonic() + 20
+    while len(descendants(parent.pid)) < 2 and time.monotonic() < until: time.sleep(.02)
+    time.sleep(.3)
+    family = descendants(parent.pid)
+    assert len(family) >= 2
+    parent.kill()
+    parent.wait()
+    assert gone(family)
+
+
+LOOK = """
+import os
+from pathlib import Path
+
+def f():
+    found = [repr(os.environ)]
+    for n in range(1, 40000):
+        try: found.append(Path(f'/proc/{n}/environ').read_text())
+        except OSError: pass
+    return 'planted-7391' in ''.join(found)
+"""
+
+
+def test_the_environment_of_the_parent_is_not_readable(rung):
+    "A secret in the environment an evaluator was started with; the same search finds it outside of the jail."
+    code = f"""
+        from wmtp.evaluation.sandbox import Sandbox
+        from wmtp.evaluation.verdict import by_calls
+        scope = {{}}
+        exec({LOOK!r}, scope)
+        verdict = Sandbox({rung!r}, workers=1).judge(by_calls, {LOOK!r}, [('f()', True)], 30.)
+        print(scope['f'](), verdict.reason, verdict.detail)"""
+    said, errors = evaluator(code, env={**os.environ, 'WMTP_SECRET': 'planted-7391'}).communicate()
+    assert said == 'True wrong answer f() gave False, wanted True\n', errors
+
+
+def test_refused_where_there_is_no_jail():
+    "A kernel that knows neither Landlock nor new name spaces (a filter sees to that), and no bubblewrap: refused, exit code 1, one line."
+    if sys.platform != 'linux': pytest.skip('Linux only')
+    process = evaluator("""
+        import os, platform, struct
+        from wmtp.core import RunError
+        from wmtp.evaluation.jail_layers import ALLOW, EQUAL, LOAD, NO_NEW_PRIVS, RETURN, call, set_filter
+        from wmtp.evaluation.sandbox import check_program
+        absent = [444, {'x86_64': 272, 'aarch64': 97}[platform.machine()]]  # landlock_create_ruleset, unshare: "no such call"
+        jumps = [(EQUAL, len(absent) - i, 0, number) for i, number in enumerate(absent)]
+        program = [(LOAD, 0, 0, 0), *jumps, (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, 0x00050026)]
+        call('prctl', NO_NEW_PRIVS, 1, 0, 0, 0)
+        set_filter(b''.join(struct.pack('=HBBI', *instruction) for instruction in program))
+        os.environ['PATH'] = ''
+        try: print(check_program('x = 1', 'assert x == 1'))
+        except RunError as e: raise SystemExit(f'refused: {e}')""")
+    said, errors = process.communicate()
+    assert (process.returncode, said, errors.count('\n')) == (1, '', 1), said + errors
+    assert re.match(r'refused: no jail on this machine, so no generated program is run '
+                    r'\(bubblewrap: .*; jail: Landlock is missing .*; namespaces: ', errors)
+
+
+def test_a_rung_that_leaks_is_not_used(monkeypatch):
+    "The self-test believes probes, not promises: a jail whose filter is left out is refused, and says which probe came through."
+    whole = [(name, text.replace('    set_filter(self.filter)', '    pass')) for name, text in conversation.sources()]
+    monkeypatch.setattr(conversation, 'sources', lambda: whole)
+    monkeypatch.setattr(sandbox, 'PROBES', [p for p in PROBES if p.kind == 'reach'])
+    if not landlock_abi(): pytest.skip('no Landlock here')
+    with pytest.raises(RunError, match=r'jail: \d+ of \d+ hostile probes came through'): sandbox.self_test.__wrapped__(('jail',))
+
+
+@pytest.mark.skipif(sys.platform != 'linux' or os.geteuid() != 0, reason='needs root, to become somebody else')
+def test_an_ordinary_user(tmp_path):
+    "The rung `jail` as user 12345, with every probe; folders of the interpreter that only root may enter are opened in a space of our own."
+    if not shutil.which('unshare') or not shutil.which('setpriv'): pytest.skip('unshare and setpriv are missing')
+    opened = ''
+    for place in {Path(sys.base_prefix).resolve(), ROOT}:
+        closed = [folder for folder in place.parents if not folder.stat().st_mode & 1][-1:]
+        for folder in closed: opened += (f'mount --bind {place} /mnt\nmount -t tmpfs -o mode=755 none {folder}\n'
+                                         f'mkdir -p {place}\nmount --move /mnt {place}\n')
+    code = ('from wmtp.evaluation.sandbox import Sandbox, try_probes\nfrom wmtp.evaluation.verdict import by_test\nprint(try_probes("jail"))\n'
+            'with Sandbox("jail") as pool: print(pool.judge(by_test, "def f(x): return x", "assert f(1) == 1", 30.).reason)')
+    script = f"{opened}exec setpriv --reuid 12345 --regid 12345 --clear-groups --inh-caps=-all {sys.executable} -B -c '{code}'"
+    said = subprocess.run(['unshare', '--mount', '--propagation', 'private', 'sh', '-e', '-c', script], cwd='/', text=True,
+                          capture_output=True, env={**os.environ, 'HOME': str(tmp_path), 'PYTHONPATH': str(ROOT)})
+    if 'mount:' in said.stderr or 'unshare:' in said.stderr: pytest.skip(f'no mounts here: {said.stderr.strip()[:200]}')
+    assert said.stdout == '[]\npassed\n', said.stderr
+
+
+def test_the_trap_of_the_unreadable_library(rung):
+    "A late import of modules that come from files and from shared libraries works on every rung."
+    with Sandbox(rung, workers=1) as pool:
+        program = 'def f():\n    import colorsys, sqlite3, ssl, unittest, xml.dom.minidom, zoneinfo, concurrent.futures\n    return 1'
+        assert pool.judge(by_calls, program, [('f()', 1)], 30.).reason == 'passed'
+
+
+def test_a_server_that_dies_is_replaced(jailed):
+    with Sandbox(jailed, workers=1) as pool:
+        with pool.server() as server: os.killpg(server.process.pid, signal.SIGKILL)
+        assert pool.judge(by_calls, 'def f(x): return x', [('f(1)', 1)], 3.).passed
+
+
+def test_same_program_same_verdict(jailed):
+    "Sets of strings have one order, and random numbers one seed, in every server."
+    program = 'import random\ndef f(): return [list({chr(97 + i) for i in range(20)}), random.random()]'
+    details = []
+    for _ in range(2):
+        with Sandbox(jailed, workers=1) as pool: details.append(pool.judge(by_calls, program, [('f()', None)], 3.).detail)
+    assert details[0] == details[1]
+
+
+def test_every_program_of_microcodes_test_split(jailed):
+    "Each of 1156: passed if and only if it is labelled correct."
+    tasks = {t.task_id: t for t in microcode().tasks}
+    rows = read_lines(ROOT/'storage/datasets/microcode/test.jsonl.gz')
+    def agrees(row): return check_calls(row['output'], list(tasks[row['metadata']['problem']].calls)).passed == row['is_correct']
+    with ThreadPoolExecutor(2) as threads: agreed = list(threads.map(agrees, rows))
+    assert len(agreed) == 1156 and all(agreed)
+
+
+@needs_files
+@pytest.mark.filterwarnings('ignore:invalid escape sequence')
+def test_references_pass(jailed):
+    assert check_references(humaneval()) == {'passed': 164, 'of': 164, 'known_to_fail': []}
+    assert check_references(mbpp('all', 0)) == {'passed': 972, 'of': 974, 'known_to_fail': ['mbpp/367', 'mbpp/927']}
+    assert (len(mbpp().tasks), mbpp().failing) == (500, ('mbpp/367',))
+
+
+@needs_files
+@pytest.mark.filterwarnings('ignore:invalid escape sequence')
+def test_verdicts_are_those_of_a_plain_harness(jailed):
+    "References with one number changed: run with the test in one process, as published harnesses do, as many pass, and the same ones."
+    rng, jobs = random.Random(0), []
+    for task in rng.sample([*humaneval().tasks, *mbpp('all', 0).tasks], 120):
+        tree = ast.parse(task.reference)
+        numbers = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) is int]
+        for number in rng.sample(numbers, min(1, len(numbers))):
+            number.value += rng.choice([-1, 1])
+            jobs.append((task, ast.unparse(tree)))
+    def both(job):
+        task, code = job
+        ours = check_program(code, task.test, 3., task.setup, task.given, task.entry)
+        together = '\n'.join([task.setup, code, task.test, 'def reached_the_end(): return True'])
+        return ours.passed, check_calls(together, [('reached_the_end()', True)]).passed
+    with ThreadPoolExecutor(2) as threads: verdicts = list(threads.map(both, jobs))
+    assert [a for a, _ in verdicts] == [b for _, b in verdicts] and {True, False} == {a for a, _ in verdicts}
+
+
+@pytest.mark.parametrize('column, header', [(0, 'x86_64-linux-gnu/asm/unistd_64.h'), (1, 'asm-generic/unistd.h')])
+def test_numbers_of_system_calls(column, header):
+    "The list of the jail against the kernel's own headers (aarch64 uses the generic ones)."
+    path = Path('/usr/include')/header
+    if not path.exists(): pytest.skip(f'{path} is not here')
+    numbers = {m[1]: int(m[2]) for m in re.finditer(r'#define __NR(?:3264)?_(\w+)\s+(\d+)\s', path.read_text())}
+    if column: numbers['newfstatat'] = numbers['fstatat']
+    ours = {name: row[column] for name, row in ALLOWED.items() if row[column] is not None} | {'fcntl': FCNTL[column]}
+    assert ours == {name: numbers[name] for name in ours}
+
+
+def test_no_dangerous_call_is_allowed():
+    dangerous = """fork vfork clone clone3 execve execveat kill tkill tgkill pidfd_open pidfd_send_signal ptrace process_vm_readv
+        process_vm_writev socket socketpair connect bind listen accept accept4 sendto sendmsg recvmsg mount umount2 unshare setns chroot
+        pivot_root prctl ioctl keyctl add_key request_key bpf perf_event_open userfaultfd io_uring_setup memfd_create shmget msgget semget
+        unlink unlinkat rename renameat renameat2 mkdir mkdirat link linkat symlink symlinkat chmod fchmod chown truncate ftruncate utimensat
+        setxattr open_by_handle_at setuid setresuid setrlimit prlimit64 setpriority sched_setaffinity reboot init_module kexec_load"""
+    assert not set(dangerous.split()) & set(ALLOWED)
