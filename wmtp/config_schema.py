@@ -7,8 +7,9 @@ __all__ = ['SCHEMAS', 'NUMBERS', 'key', 'StageConfig', 'CurriculumConfig', 'Data
            'CheckpointConfig', 'RuntimeConfig', 'MlflowConfig', 'ReportConfig', 'LoraConfig', 'ValueModelConfig',
            'CriticModels', 'CriticLossConfig', 'PolicyDataConfig', 'PolicyModelConfig', 'MtpConfig',
            'GivenCriticConfig', 'WeightingConfig', 'ReferenceConfig', 'Rho1LossConfig', 'BaselineModels',
-           'VerifiableModels', 'Rho1Models', 'CriticConfig', 'BaselineConfig', 'VerifiableConfig', 'Rho1Config',
-           'leaf_fields', 'field_type', 'wanted', 'convert', 'did_you_mean', 'is_interpolation', 'show', 'check_tree']
+           'VerifiableModels', 'Rho1Models', 'RunConfig', 'CriticConfig', 'PolicyRunConfig', 'BaselineConfig',
+           'VerifiableConfig', 'Rho1Config', 'leaf_fields', 'field_type', 'wanted', 'convert', 'did_you_mean',
+           'is_interpolation', 'show', 'check_tree']
 
 # %% ../nbs/00b_config_schema.ipynb #1fcfc6c4
 import difflib
@@ -93,7 +94,7 @@ class CheckpointConfig:
 class RuntimeConfig:
     seed: int = key(min=0, max=2**63 - 1)
     device: str = key(pattern=r'auto|cpu|mps|cuda(:\d+)?')
-    dtype: str = key(choices=('float32', 'bfloat16'))
+    dtype: str = key(choices=('auto', 'float32', 'bfloat16'))
     log_every_steps: int = key(min=1)
 
 @dataclass
@@ -219,12 +220,10 @@ class Rho1Models:
 
 # %% ../nbs/00b_config_schema.ipynb #f046b0b5
 @dataclass
-class CriticConfig:
-    run: str = key(choices=('critic',))
+class RunConfig:
+    run: str = key()
     data: DataConfig = key()
     tokenizer: TokenizerConfig = key()
-    models: CriticModels = key()
-    critic: CriticLossConfig = key()
     training: TrainingConfig = key()
     checkpoint: CheckpointConfig = key()
     runtime: RuntimeConfig = key()
@@ -232,46 +231,33 @@ class CriticConfig:
     report: ReportConfig = key()
 
 @dataclass
-class BaselineConfig:
-    run: str = key(choices=('baseline',))
-    data: PolicyDataConfig = key()
-    tokenizer: TokenizerConfig = key()
-    models: BaselineModels = key()
-    mtp: MtpConfig = key()
-    training: TrainingConfig = key()
-    checkpoint: CheckpointConfig = key()
-    runtime: RuntimeConfig = key()
-    mlflow: MlflowConfig = key()
-    report: ReportConfig = key()
+class CriticConfig(RunConfig):
+    run: str = key(choices=('critic',))
+    models: CriticModels = key()
+    critic: CriticLossConfig = key()
 
 # %% ../nbs/00b_config_schema.ipynb #a61d50a4
 @dataclass
-class VerifiableConfig:
-    run: str = key(choices=('verifiable',))
+class PolicyRunConfig(RunConfig):
     data: PolicyDataConfig = key()
-    tokenizer: TokenizerConfig = key()
-    models: VerifiableModels = key()
     mtp: MtpConfig = key()
-    weighting: WeightingConfig = key()
-    training: TrainingConfig = key()
-    checkpoint: CheckpointConfig = key()
-    runtime: RuntimeConfig = key()
-    mlflow: MlflowConfig = key()
-    report: ReportConfig = key()
 
 @dataclass
-class Rho1Config:
+class BaselineConfig(PolicyRunConfig):
+    run: str = key(choices=('baseline',))
+    models: BaselineModels = key()
+
+@dataclass
+class VerifiableConfig(PolicyRunConfig):
+    run: str = key(choices=('verifiable',))
+    models: VerifiableModels = key()
+    weighting: WeightingConfig = key()
+
+@dataclass
+class Rho1Config(PolicyRunConfig):
     run: str = key(choices=('rho1',))
-    data: PolicyDataConfig = key()
-    tokenizer: TokenizerConfig = key()
     models: Rho1Models = key()
-    mtp: MtpConfig = key()
     rho1: Rho1LossConfig = key()
-    training: TrainingConfig = key()
-    checkpoint: CheckpointConfig = key()
-    runtime: RuntimeConfig = key()
-    mlflow: MlflowConfig = key()
-    report: ReportConfig = key()
 
 SCHEMAS = {'critic': CriticConfig, 'baseline': BaselineConfig, 'verifiable': VerifiableConfig, 'rho1': Rho1Config}
 

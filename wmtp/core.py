@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IGNORE_INDEX', 'DTYPES', 'InputError', 'RunError', 'state_mask', 'last_true_index', 'masked_sum', 'masked_mean',
-           'derive_seed', 'seed_everything', 'resolve_device', 'resolve_dtype', 'file_sha256']
+           'derive_seed', 'seed_everything', 'resolve_device', 'multiplies_bfloat16', 'resolve_dtype', 'file_sha256']
 
 # %% ../nbs/00_core.ipynb #78395631
 import hashlib
@@ -92,11 +92,21 @@ def resolve_device(
 # %% ../nbs/00_core.ipynb #7040cb8d
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
 
+def multiplies_bfloat16(
+    device:torch.device,
+) -> bool:
+    "Whether the device has bfloat16 products in hardware: newer CUDA GPUs, and CPUs with AMX or AVX-512 BF16."
+    if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities() if device.type == 'cpu' else {}
+    return bool(found.get('amx_bf16') or found.get('avx512_bf16'))
+
 def resolve_dtype(
-    name:str, # float32 | bfloat16
+    name:str='auto', # auto | float32 | bfloat16
+    device:torch.device=torch.device('cpu'), # read by auto alone
 ) -> torch.dtype:
-    "The dtype of the backbone's arithmetic. float16 is refused: its range needs loss scaling, which this project does not use."
-    if name not in DTYPES: raise InputError(f"runtime.dtype is {name!r}; wanted one of {', '.join(DTYPES)}")
+    "The dtype of the backbone's arithmetic; `auto` takes bfloat16 where it is fast. float16 is refused: its range needs loss scaling, which this project does not use."
+    if name == 'auto': return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+    if name not in DTYPES: raise InputError(f"runtime.dtype is {name!r}; wanted one of auto, {', '.join(DTYPES)}")
     return DTYPES[name]
 
 # %% ../nbs/00_core.ipynb #5451d618

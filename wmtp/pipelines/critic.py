@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from ..config import resolve_path
-from ..core import InputError, resolve_dtype, seed_everything, state_mask
+from ..core import InputError, seed_everything, state_mask
 from ..data.collate import bug_tokens
 from ..data.sampling import eval_batches
 from ..losses.value_loss import compute_lm_loss, critic_counts, critic_loss, lm_states, prob_values
 from ..models.value_model import ValueModel
-from .run import Course, Programs, RunResult, Shown, Site, choose_examples, conduct, open_site, run_report, save_model, show_program
+from .run import Course, Programs, RunResult, Site, choose_examples, conduct, configured_dtype, open_site, run_report, save_model, show_program
 from ..runtime.interrupt import StopSignals
 from ..value_weighting.credit_metrics import summarize_critic
 from ..value_weighting.td_error import compute_td_errors
@@ -36,7 +36,7 @@ def make_critic(
     if m.backbone_path is None:
         model = ValueModel.micro(vocab_size, m.hidden_size, m.n_layers, m.n_heads, m.intermediate_size, cfg.data.max_length, **head)
     else:
-        model = ValueModel.from_pretrained(resolve_path(m.backbone_path), dtype=resolve_dtype(cfg.runtime.dtype), **head)
+        model = ValueModel.from_pretrained(resolve_path(m.backbone_path), dtype=configured_dtype(cfg), **head)
     if (known := model.backbone.config.vocab_size) < vocab_size:
         raise InputError(f"the tokenizer has {vocab_size} ids, the backbone {known}; use the tokenizer that belongs to models.value_model.backbone_path")
     known = model.backbone.config

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PROBABILITY', 'LOG_WEIGHT', 'POLICY_MATTERS', 'make_policy', 'load_policy', 'save_policy', 'policy_config',
            'estimate', 'coefficients', 'head_parameters', 'term_names', 'policy_losses', 'Forks', 'find_forks',
-           'read_all', 'judge_policy', 'Weigher', 'with_weights', 'masks_of', 'show_weights', 'policy_report',
-           'policy_course', 'run_policy']
+           'policy_nll', 'read_all', 'judge_policy', 'Weigher', 'with_weights', 'masks_of', 'show_weights',
+           'policy_report', 'policy_course', 'run_policy']
 
 # %% ../../nbs/60a_pipelines.policy.ipynb #9e6efd26
 from collections.abc import Callable
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..config import resolve_path
-from ..core import InputError, resolve_dtype, seed_everything, state_mask
+from ..core import InputError, seed_everything, state_mask
 from ..data.collate import Batch, find_twins, load_tokenizer, n_shared
 from ..data.sampling import eval_batches
 from ..losses.mtp_loss import compute_mtp_ce_loss, compute_sequential_mtp_loss, head_counts, token_nll
@@ -26,7 +26,7 @@ from ..losses.value_loss import LossOutput
 from ..models.lora import add_lora, load_lora, save_lora
 from ..models.memory import count_parameters, memory_estimate
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
-from .run import Course, Programs, RunResult, Site, choose_examples, conduct, open_site, run_report, save_model, show_program
+from .run import Course, Programs, RunResult, Site, choose_examples, conduct, configured_dtype, open_site, run_report, save_model, show_program
 from ..runtime.distributed import gather_flat
 from ..runtime.interrupt import StopSignals
 from ..value_weighting.metrics import compute_pairwise_accuracy, length_only_accuracy
@@ -43,7 +43,7 @@ def make_policy(
     seed_everything(cfg.runtime.seed, 'policy')
     if m.path is None:
         model = MetaLlamaMTPAdapter.micro(vocab_size, m.dim, m.n_layers, m.n_heads, m.hidden_dim, cfg.data.max_length, m.n_future_tokens, m.n_kv_heads)
-    else: model = MetaLlamaMTPAdapter.from_pretrained(resolve_path(m.path), dtype=resolve_dtype(cfg.runtime.dtype) if m.lora.enabled else torch.float32)
+    else: model = MetaLlamaMTPAdapter.from_pretrained(resolve_path(m.path), dtype=configured_dtype(cfg) if m.lora.enabled else torch.float32)
     if (known := model.config.vocab_size) < vocab_size:
         raise InputError(f"the tokenizer has {vocab_size} ids, the policy {known}; use the tokenizer that belongs to models.policy.path")
     if model.config.max_seq_len < cfg.data.max_length:
@@ -58,7 +58,7 @@ def make_policy(
 def load_policy(cfg, folder) -> torch.nn.Module: # in training mode
     "The policy saved in a checkpoint of this run."
     m = cfg.models.policy
-    if m.lora.enabled: model = load_lora(MetaLlamaMTPAdapter.from_pretrained(resolve_path(m.path), dtype=resolve_dtype(cfg.runtime.dtype)), folder)
+    if m.lora.enabled: model = load_lora(MetaLlamaMTPAdapter.from_pretrained(resolve_path(m.path), dtype=configured_dtype(cfg)), folder)
     else: model = MetaLlamaMTPAdapter.from_pretrained(folder)
     if m.gradient_checkpointing: model.enable_gradient_checkpointing()
     return model.train()
@@ -85,7 +85,7 @@ def estimate(cfg) -> list: # [str] lines
     m, t = cfg.models.policy, cfg.training
     path = resolve_path(cfg.tokenizer.path)
     config = policy_config(cfg, load_tokenizer(path).vocab_size if path.exists() else 32000)
-    need = memory_estimate(config, t.tokens_per_batch, m.lora.rank if m.lora.enabled else None, resolve_dtype(cfg.runtime.dtype))
+    need = memory_estimate(config, t.tokens_per_batch, m.lora.rank if m.lora.enabled else None, configured_dtype(cfg))
     total = need['total_checkpointed' if m.gradient_checkpointing else 'total']
     how = f"LoRA of rank {m.lora.rank}" if m.lora.enabled else 'every weight trained'
     return [f"policy: {count_parameters(config):,} parameters, {config.n_future_tokens} heads, {how}, {t.tokens_per_batch} tokens a micro-batch",
@@ -145,6 +145,15 @@ def find_forks(programs:Programs) -> Forks:
     return Forks(*map(list, zip(*found))) if found else Forks([], [], [])
 
 # %% ../../nbs/60a_pipelines.policy.ipynb #98e0775a
+@torch.no_grad()
+def policy_nll(site:Site, model, batch): # [batch, seq] float32 nats, state-indexed
+    "Head 1's loss of each choice, in evaluation mode; the model's mode is put back."
+    was_training = model.training
+    model.eval()
+    with site.autocast(): nll = token_nll(model.head_latents(0, model.trunk(batch.input_ids, batch.attention_mask)), model.output_weight, batch.labels)
+    model.train(was_training)
+    return nll
+
 @torch.no_grad()
 def read_all(
     model, # a policy

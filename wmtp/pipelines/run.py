@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['INDEX_CONVENTION', 'Programs', 'state_outcome', 'read_programs', 'train_and_valid', 'plan_run', 'join_processes',
-           'tell_all', 'Site', 'open_site', 'git_commit', 'drawn_prior', 'save_model', 'Shown', 'show_program',
-           'choose_examples', 'run_report', 'open_folder', 'open_mlflow', 'Course', 'RunResult', 'outcome',
-           'make_trainer', 'conduct', 'close_mlflow']
+           'tell_all', 'configured_dtype', 'Site', 'open_site', 'git_commit', 'drawn_prior', 'save_model', 'Shown',
+           'show_program', 'choose_examples', 'run_report', 'open_folder', 'open_mlflow', 'Course', 'RunResult',
+           'outcome', 'make_trainer', 'conduct', 'close_mlflow']
 
 # %% ../../nbs/59_pipelines.run.ipynb #c3357ccc
 import json
@@ -25,7 +25,7 @@ from fastcore.basics import patch
 from omegaconf import OmegaConf
 
 from ..config import check_paths, config_sha256, project_root, resolve_path, to_yaml
-from ..core import InputError, derive_seed, resolve_device, resolve_dtype
+from ..core import InputError, derive_seed, multiplies_bfloat16, resolve_device, resolve_dtype
 from ..data.collate import Batch, bug_tokens, collate, encode_rows, find_twins, load_tokenizer
 from ..data.curriculum import CurriculumPlan, Stage
 from ..data.row_table import keep_rows, row_table
@@ -137,6 +137,10 @@ def tell_all(value):
     return box[0]
 
 # %% ../../nbs/59_pipelines.run.ipynb #205e0277
+def configured_dtype(cfg) -> torch.dtype:
+    "The arithmetic of a run on this machine."
+    return resolve_dtype(cfg.runtime.dtype, resolve_device(cfg.runtime.device))
+
 @dataclass
 class Site:
     "Where and on what a run works: all that is known before there is a model."
@@ -160,7 +164,7 @@ class Site:
     def same(self) -> dict:
         "What must not differ when a run goes on."
         return {'config': OmegaConf.to_container(self.cfg), 'data_sha256': self.data_sha256,
-                'tokenizer_sha256': self.tokenizer.sha256, 'world_size': self.n_ranks}
+                'tokenizer_sha256': self.tokenizer.sha256, 'world_size': self.n_ranks, 'dtype': str(self.dtype).removeprefix('torch.')}
 
     def autocast(self): return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
@@ -170,9 +174,11 @@ def open_site(
 ) -> Site:
     "The site of a run; everything that can be wrong with its input is found here, before any folder is touched."
     check_paths(cfg)
-    dtype = resolve_dtype(cfg.runtime.dtype)
     device, rank, n_ranks = join_processes(resolve_device(cfg.runtime.device))
+    dtype = configured_dtype(cfg)
     if rank: log = lambda line: None
+    if dtype == torch.bfloat16 and not multiplies_bfloat16(device):
+        log(f"warning: this {device.type} multiplies bfloat16 by emulation, many times slower than float32; set runtime.dtype=auto")
     if cfg.mlflow.enabled: tracking_place(cfg.mlflow.tracking_uri, project_root()/'storage'/'mlflow')
     tokenizer = load_tokenizer(resolve_path(cfg.tokenizer.path))
     train, valid = train_and_valid(cfg, tokenizer)

@@ -1,0 +1,32 @@
+"""Compute a reference's losses on the training programs once, for any number of Rho-1 runs.
+
+    python scripts/score_reference.py storage/models/micro-reference-losses.safetensors
+    python scripts/score_reference.py storage/models/losses.safetensors --config rho1         # the A100 configuration
+
+Then:  wmtp_rho1 --set models.reference.path=null models.reference.losses_path=FILE
+The file belongs to the training data, tokenizer and length limit it was made with, and is refused with any other.
+"""
+import argparse
+import sys
+
+from wmtp.config import load_config
+from wmtp.core import InputError
+from wmtp.pipelines.rho1 import score_training_data
+from wmtp.pipelines.run import open_site
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('file', help='where the losses go, ending in .safetensors')
+    parser.add_argument('--config', metavar='FILE|NAME', help='a configuration of wmtp_rho1 with models.reference.path (default: rho1_local)')
+    parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[], help='change single keys')
+    args = parser.parse_args()
+    try:
+        cfg = load_config(args.config, [*args.set, 'mlflow.enabled=false'], 'rho1')
+        print(f"{score_training_data(open_site(cfg, print), args.file)} programs scored: {args.file}")
+    except InputError as e:
+        print(f'score_reference: error: {e}', file=sys.stderr)
+        return 2
+
+
+if __name__ == '__main__': sys.exit(main())
