@@ -8,6 +8,7 @@ import ctypes
 import gc
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -98,14 +99,15 @@ def run(draws, device):
             for name, work in cases.items(): seconds[name].append(timed(work))
         took = {name: median(s[1:]) for name, s in seconds.items()}
         dtype, dim, seq, frozen, n_future, vocab = shape
-        table(f"mtp_loss: {dtype}, dim {dim}, seq {seq}, {n_future} heads, vocabulary {vocab}, unembedding {'frozen' if frozen else 'trained'}; "
-              'ratios of time to the floor', [(name, 1000 * s, 'ms', s / took['floor: its matrix products']) for name, s in took.items()])
+        base, state = took['floor: its matrix products'], 'frozen' if frozen else 'trained'
+        table(f'mtp_loss: {dtype}, dim {dim}, seq {seq}, {n_future} heads, vocabulary {vocab}, unembedding {state}; ratios of time to the floor',
+              [(name, 1000 * s, 'ms', s / base) for name, s in took.items()])
         print(f"  {min(took['naive'], took['torch_chunked']) / took['ours']:.2f} times faster than the better of the others")
     if not sys.platform.startswith('linux') or device != 'cpu': return
     code = 'import sys; sys.path.insert(0, sys.argv[1]); import mtp_loss; print(mtp_loss.peak(*sys.argv[2:]))'
     for dtype in ('float32', 'bfloat16'):
-        ask = lambda variant: float(subprocess.run([sys.executable, '-c', code, sys.path[0], variant, dtype], check=True,
-                                                   capture_output=True, text=True).stdout)
+        ask = lambda variant: float(subprocess.run([sys.executable, '-c', code, str(Path(__file__).parent), variant, dtype],
+                                                   check=True, stdout=subprocess.PIPE, text=True).stdout)
         found = {variant: ask(variant) for variant in ('ours', 'naive')}
         table(f'mtp_loss: peak above entry, {dtype}, dim 256, seq 2048, trained; goal under 130 MiB', [
             (variant, mebibytes, 'MiB', mebibytes / found['ours']) for variant, mebibytes in found.items()])

@@ -31,7 +31,7 @@ def matmul_dtype(
     device = hidden.device.type
     if torch.is_autocast_enabled(device): dtype = torch.get_autocast_dtype(device)
     elif hidden.dtype == output_weight.dtype: dtype = hidden.dtype
-    else: raise InputError(f"hidden is {hidden.dtype}, output_weight {output_weight.dtype}; wanted one dtype, or torch.autocast around the loss")
+    else: raise InputError(f"hidden is {hidden.dtype}, output_weight {output_weight.dtype}; make them equal, or use torch.autocast")
     slow = device == 'cpu' and dtype.itemsize == 2 and not (dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported())
     return torch.float32 if slow else dtype
 
@@ -90,7 +90,8 @@ def exact_nll(self:ChunkedCE,
 ) -> Tensor: # [rows] nats, at least float32
     "The negative log-likelihood, however unlikely the target."
     logits = torch.mm(rows, self.weight.T, out=self.logits[:len(rows)])
-    return -torch.cat([part.to(self.wide).log_softmax(-1).gather(1, t[:, None])[:, 0] for part, t in zip(logits.split(64), targets.split(64))])
+    log_p = lambda part, t: part.to(self.wide).log_softmax(-1).gather(1, t[:, None])[:, 0] # 64 rows at a time, for a copy is made
+    return -torch.cat([log_p(*parts) for parts in zip(logits.split(64), targets.split(64))])
 
 # %% ../../nbs/40b_losses.chunked_ce.ipynb #444b3cdb
 @patch
