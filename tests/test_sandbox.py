@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from wmtp.core import RunError
+from wmtp.data.publish import prepare_benchmark
 from wmtp.evaluation import conversation, sandbox
 from wmtp.evaluation.benchmarks import check_references, humaneval, mbpp, microcode, read_lines
 from wmtp.evaluation.conversation import RUNGS, Server
@@ -31,7 +32,8 @@ LIMIT, LATE = .5, .5  # seconds a program gets, seconds it may end later
 
 def evaluator(code, **more):
     "A process of its own that runs this code."
-    return subprocess.Popen([sys.executable, '-c', textwrap.dedent(code)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+    command = [sys.executable, '-c', textwrap.dedent(code)]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
 
 
 @pytest.fixture(params=RUNGS)
@@ -121,9 +123,9 @@ LOOK = """
 import os
 from pathlib import Path
 
-def f():
+def f(parent):
     found = [repr(os.environ)]
-    for n in range(1, 40000):
+    for n in [parent, os.getppid(), *range(1, 5000)]:
         try: found.append(Path(f'/proc/{n}/environ').read_text())
         except OSError: pass
     return 'planted-7391' in ''.join(found)
@@ -133,14 +135,15 @@ def f():
 def test_the_environment_of_the_parent_is_not_readable(rung):
     "A secret in the environment an evaluator was started with; the same search finds it outside of the jail."
     code = f"""
+        import os
         from wmtp.evaluation.sandbox import Sandbox
         from wmtp.evaluation.verdict import by_calls
         scope = {{}}
         exec({LOOK!r}, scope)
-        verdict = Sandbox({rung!r}, workers=1).judge(by_calls, {LOOK!r}, [('f()', True)], 30.)
-        print(scope['f'](), verdict.reason, verdict.detail)"""
+        verdict = Sandbox({rung!r}, workers=1).judge(by_calls, {LOOK!r}, [(f'f({{os.getpid()}})', True)], 30.)
+        print(scope['f'](os.getpid()), verdict.reason)"""
     said, errors = evaluator(code, env={**os.environ, 'WMTP_SECRET': 'planted-7391'}).communicate()
-    assert said == 'True wrong answer f() gave False, wanted True\n', errors
+    assert said == 'True wrong answer\n', errors
 
 
 def test_refused_where_there_is_no_jail():
@@ -149,6 +152,7 @@ def test_refused_where_there_is_no_jail():
     process = evaluator("""
         import os, platform, struct
         from wmtp.core import RunError
+from wmtp.data.publish import prepare_benchmark
         from wmtp.evaluation.jail_layers import ALLOW, EQUAL, LOAD, NO_NEW_PRIVS, RETURN, call, set_filter
         from wmtp.evaluation.sandbox import check_program
         absent = [444, {'x86_64': 272, 'aarch64': 97}[platform.machine()]]  # landlock_create_ruleset, unshare: "no such call"
@@ -183,8 +187,9 @@ def test_an_ordinary_user(tmp_path):
         closed = [folder for folder in place.parents if not folder.stat().st_mode & 1][-1:]
         for folder in closed: opened += (f'mount --bind {place} /mnt\nmount -t tmpfs -o mode=755 none {folder}\n'
                                          f'mkdir -p {place}\nmount --move /mnt {place}\n')
-    code = ('from wmtp.evaluation.sandbox import Sandbox, try_probes\nfrom wmtp.evaluation.verdict import by_test\nprint(try_probes("jail"))\n'
-            'with Sandbox("jail") as pool: print(pool.judge(by_test, "def f(x): return x", "assert f(1) == 1", 30.).reason)')
+    code = ('from wmtp.evaluation.sandbox import Sandbox, try_probes\nfrom wmtp.evaluation.verdict import by_test\n'
+            'print(try_probes("jail"))\nwith Sandbox("jail") as pool:\n'
+            '    print(pool.judge(by_test, "def f(x): return x", "assert f(1) == 1", 30.).reason)')
     script = f"{opened}exec setpriv --reuid 12345 --regid 12345 --clear-groups --inh-caps=-all {sys.executable} -B -c '{code}'"
     said = subprocess.run(['unshare', '--mount', '--propagation', 'private', 'sh', '-e', '-c', script], cwd='/', text=True,
                           capture_output=True, env={**os.environ, 'HOME': str(tmp_path), 'PYTHONPATH': str(ROOT)})
@@ -233,6 +238,15 @@ def test_references_pass(jailed):
 
 @needs_files
 @pytest.mark.filterwarnings('ignore:invalid escape sequence')
+def test_a_prepared_folder_holds_the_same_tasks(tmp_path):
+    "What scripts/setup_datasets.py makes of a published file gives the same prompts, tests and references."
+    for name, make, file in [('mbpp', mbpp, 'mbpp.jsonl'), ('humaneval', humaneval, 'HumanEval.jsonl.gz')]:
+        prepare_benchmark(name, Path(REAL)/file, tmp_path/name, ROOT/'storage/datasets/microcode/tokenizer.model')
+        assert make(path=tmp_path/name).tasks == make(path=Path(REAL)/file).tasks
+
+
+@needs_files
+@pytest.mark.filterwarnings('ignore:invalid escape sequence')
 def test_verdicts_are_those_of_a_plain_harness(jailed):
     "References with one number changed: run with the test in one process, as published harnesses do, as many pass, and the same ones."
     rng, jobs = random.Random(0), []
@@ -264,8 +278,9 @@ def test_numbers_of_system_calls(column, header):
 
 def test_no_dangerous_call_is_allowed():
     dangerous = """fork vfork clone clone3 execve execveat kill tkill tgkill pidfd_open pidfd_send_signal ptrace process_vm_readv
-        process_vm_writev socket socketpair connect bind listen accept accept4 sendto sendmsg recvmsg mount umount2 unshare setns chroot
-        pivot_root prctl ioctl keyctl add_key request_key bpf perf_event_open userfaultfd io_uring_setup memfd_create shmget msgget semget
-        unlink unlinkat rename renameat renameat2 mkdir mkdirat link linkat symlink symlinkat chmod fchmod chown truncate ftruncate utimensat
-        setxattr open_by_handle_at setuid setresuid setrlimit prlimit64 setpriority sched_setaffinity reboot init_module kexec_load"""
+        process_vm_writev socket socketpair connect bind listen accept accept4 sendto sendmsg recvmsg mount umount2 unshare setns
+        chroot pivot_root prctl ioctl keyctl add_key request_key bpf perf_event_open userfaultfd io_uring_setup memfd_create shmget
+        msgget semget unlink unlinkat rename renameat renameat2 mkdir mkdirat link linkat symlink symlinkat chmod fchmod chown
+        truncate ftruncate utimensat setxattr open_by_handle_at setuid setresuid setrlimit prlimit64 setpriority sched_setaffinity
+        reboot init_module kexec_load"""
     assert not set(dangerous.split()) & set(ALLOWED)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CUT', 'FILES', 'ASKED', 'STOPS', 'EXAMPLES', 'KNOWN_TO_FAIL', 'BENCHMARKS', 'Task', 'Benchmark', 'completed', 'judge',
-           'check_references', 'read_lines', 'microcode', 'benchmark_file', 'mbpp_prompt', 'shadowed_names', 'unix',
-           'mbpp_task', 'mbpp', 'humaneval', 'load_benchmark']
+           'check_references', 'read_lines', 'microcode', 'benchmark_place', 'recorded_tasks', 'mbpp_prompt',
+           'shadowed_names', 'unix', 'mbpp_task', 'mbpp', 'humaneval', 'load_benchmark']
 
 # %% ../../nbs/72a_evaluation.benchmarks.ipynb #65c4b59b
 import ast
@@ -96,7 +96,7 @@ def check_references(
 ) -> dict: # how many passed, of how many, which are known to fail
     "Judge the reference solutions; `RunError` when others fail than are known to, since then no score would mean anything."
     sandbox = sandbox or default_sandbox(os.getpid())
-    def passes(task): return judge(benchmark, task, task.reference, 10 * benchmark.timeout_s, sandbox)
+    def passes(task): return judge(benchmark, task, task.reference, 40 * benchmark.timeout_s, sandbox)
     with ThreadPoolExecutor(sandbox.workers) as threads: verdicts = list(threads.map(passes, benchmark.tasks))
     failed = {task.task_id: v for task, v in zip(benchmark.tasks, verdicts) if not v.passed}
     wrong = sorted(failed.keys() ^ set(benchmark.failing))
@@ -136,16 +136,29 @@ def microcode(
 # %% ../../nbs/72a_evaluation.benchmarks.ipynb #b31e2e40
 FILES = {'mbpp': 'mbpp.jsonl', 'humaneval': 'HumanEval.jsonl.gz'} # as published
 
-def benchmark_file(
+def benchmark_place(
     name:str, # mbpp | humaneval
-    path=None, # a file; None = look for it
-) -> Path:
-    "The published file of a benchmark; an `InputError` says where it was looked for."
-    folders = [os.environ.get('WMTP_REAL_DATA'), project_root()/'storage/datasets'/name]
-    places = [Path(path)] if path else [Path(folder)/FILES[name] for folder in folders if folder]
-    found = next((place for place in places if place.is_file()), None)
-    if not found: raise InputError(f'{name} needs its published file {FILES[name]}; looked for {" and ".join(map(str, places))}')
+    path=None, # a published file or a prepared folder; None = look for them
+) -> Path: # a file
+    "The published file of a benchmark, or `problems.jsonl.gz` of a prepared folder; an `InputError` says where it was looked for."
+    own = project_root()/'storage/datasets'/name
+    folders = [os.environ.get('WMTP_REAL_DATA'), own]
+    places = [Path(path)] if path else [*(Path(folder)/FILES[name] for folder in folders if folder), own/'processed']
+    files = [place/'problems.jsonl.gz' if place.is_dir() else place for place in places]
+    found = next((file for file in files if file.is_file()), None)
+    if not found: raise InputError(f'{name} needs its file {FILES[name]} or a prepared folder; looked for {", ".join(map(str, places))}')
     return found
+
+# %% ../../nbs/72a_evaluation.benchmarks.ipynb #50b7542b
+def recorded_tasks(
+    name:str, # mbpp | humaneval
+    file:Path, # from `benchmark_place`
+) -> list: # (record, reference program) of each task, in the order of the benchmark
+    "The tasks of a published file or a prepared folder."
+    if file.name != 'problems.jsonl.gz': return [(record, code) for _, record, code in read_tasks(name, file_tasks(file))]
+    rows = [row for path in sorted(file.parent.glob('*.jsonl')) for row in read_lines(path)]
+    programs = {row['metadata']['problem']: row['output'] for row in rows}
+    return [(record, programs[record['problem']]) for record in read_lines(file)]
 
 # %% ../../nbs/72a_evaluation.benchmarks.ipynb #b427728d
 ASKED = ('You are an expert Python programmer, and here is your task: {text} '
@@ -186,34 +199,34 @@ KNOWN_TO_FAIL = 'mbpp/367', 'mbpp/927' # their setup needs a class of the progra
 def mbpp(
     subset:str='test', # test: tasks 11 to 510; all: 974 tasks
     shots:int=3, # examples in the prompt, 0 or 3
-    path=None, # mbpp.jsonl; None = look for it
+    path=None, # mbpp.jsonl or a prepared folder; None = look for them
 ) -> Benchmark:
     "MBPP as its authors ask it, with three examples, or as a docstring with none."
     if shots not in STOPS or subset not in ('test', 'all'):
         raise InputError(f'MBPP {subset!r} with {shots} examples; wanted test or all, 0 or 3')
     if subset == 'all' and shots:
         raise InputError('MBPP all with examples would ask for the examples themselves; wanted shots=0, or subset test')
-    path = benchmark_file('mbpp', path)
-    read = [(int(r['problem'].split('/')[1]), r, code) for _, r, code in read_tasks('mbpp', file_tasks(path))]
+    file = benchmark_place('mbpp', path)
+    read = [(int(r['problem'].split('/')[1]), r, code) for r, code in recorded_tasks('mbpp', file)]
     solved = [(r, unix(code)) for number, r, code in read if number in EXAMPLES][:shots]
     tasks = [mbpp_task(r, code, solved) for number, r, code in read if subset == 'all' or mbpp_split(number) == 'test']
     rule = 'tasks 2, 3 and 4 solved, sentence and all tests, [BEGIN]' if shots else 'docstring with the sentence and the first test'
     failing = tuple(t.task_id for t in tasks if t.task_id in KNOWN_TO_FAIL)
     return Benchmark(f'mbpp-{subset}-{shots}shot', tuple(tasks), rule, STOPS[shots], CUT,
-                     'setup, program, then the three asserts in another process', 3., failing, file_sha256(path))
+                     'setup, program, then the three asserts in another process', 3., failing, file_sha256(file))
 
 # %% ../../nbs/72a_evaluation.benchmarks.ipynb #ddeb7904
 def humaneval(
-    path=None, # HumanEval.jsonl.gz; None = look for it
+    path=None, # HumanEval.jsonl.gz or a prepared folder; None = look for them
 ) -> Benchmark:
     "HumanEval: functions to be continued after their docstring."
-    path, tasks = benchmark_file('humaneval', path), []
-    for _, r, code in read_tasks('humaneval', file_tasks(path)):
+    file, tasks = benchmark_place('humaneval', path), []
+    for r, code in recorded_tasks('humaneval', file):
         given = r['instruction'][:r['instruction'].rindex(f"def {r['entry_point']}(")]
         tasks.append(Task(r['problem'], r['instruction'], code, before=r['instruction'], test=r['tests'][0], given=given))
     stop = '\nclass', '\ndef', '\n#', '\n@', '\nprint', '\nif', '\n```'
     return Benchmark('humaneval', tuple(tasks), 'signature and docstring as published', stop,
-                     f'{CUT}; put after the prompt', 'check(candidate) in another process', 3., (), file_sha256(path))
+                     f'{CUT}; put after the prompt', 'check(candidate) in another process', 3., (), file_sha256(file))
 
 # %% ../../nbs/72a_evaluation.benchmarks.ipynb #81c0aef8
 BENCHMARKS = {'microcode': microcode, 'microcode-valid': partial(microcode, split='valid'), 'humaneval': humaneval,
@@ -221,7 +234,7 @@ BENCHMARKS = {'microcode': microcode, 'microcode-valid': partial(microcode, spli
 
 def load_benchmark(
     name:str, # a key of BENCHMARKS
-    path=None, # its file (microcode: its folder); None = look for it
+    path=None, # its file or folder; None = look for it
 ) -> Benchmark:
     "A benchmark by its name."
     if name not in BENCHMARKS: raise InputError(f'no benchmark is called {name!r}; wanted one of {", ".join(BENCHMARKS)}')

@@ -6,7 +6,6 @@
 __all__ = ['ERRORS', 'Verdict', 'value_of', 'verdict', 'by_calls', 'by_test']
 
 # %% ../../nbs/70q_evaluation.verdict.ipynb #245d8a18
-import signal
 import time
 from dataclasses import dataclass
 
