@@ -12,6 +12,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from fake_hub import COMMIT, fake_hub
 from hub_rows import ECHO, ODD, hub_row, write_odd, write_rows
 
 from wmtp.core import file_sha256
@@ -38,7 +39,7 @@ def command(*options):
 
 def script(*options, **kwargs):
     "The finished process of the real script."
-    return subprocess.run(command(*options), capture_output=True, text=True, timeout=300, **kwargs)
+    return subprocess.run(command(*options), capture_output=True, text=True, timeout=1200, **kwargs)
 
 
 def contents(folder):
@@ -122,6 +123,24 @@ def test_json_and_arrow_give_the_same_rows(odd, tmp_path):
     for split in ('train', 'valid', 'test'): assert (from_arrow/f'{split}.jsonl').read_bytes() == made[f'{split}.jsonl']
 
 
+def test_from_the_hub_by_name(odd, tmp_path):
+    "The real client asks a server on this machine; what comes is what the same files give, and the commit is written down."
+    write_odd(tmp_path/'hub'/'data', '.parquet')
+    (tmp_path/'hub'/'README.md').write_text('---\nlicense: cc-by-4.0\n---\n')
+    server = fake_hub(tmp_path/'hub', 'deepmind/code_contests')
+    environment = {key: value for key, value in os.environ.items() if not key.startswith('HF_')} | {
+        'HF_ENDPOINT': f'http://127.0.0.1:{server.server_port}', 'HF_HOME': str(tmp_path/'cache'), 'HF_HUB_DISABLE_TELEMETRY': '1', 'no_proxy': '*'}
+    done = script('codecontests', '--out', tmp_path/'made', '--max-tokens', 8000, env=environment)
+    server.shutdown()
+    assert done.returncode == 0, done.stderr
+    made, local = contents(tmp_path/'made'), contents(odd[1])
+    metadata = json.loads(made.pop('metadata.json'))
+    local.pop('metadata.json')
+    assert made == local
+    assert [i['identity'] for i in metadata['inputs']][2:] == [
+        f'hf://datasets/deepmind/code_contests@{COMMIT}/data/{split}-00000-of-00001.parquet' for split in ('valid', 'test')]
+
+
 def test_python_2_by_option(odd, tmp_path):
     rows = read_rows(prepare(odd[0]/'parquet', tmp_path/'made', Settings(max_tokens=8000, python2=True))/'train.jsonl')[0]
     assert [(r['task_id'], r['output']) for r in rows if r['metadata']['language'] == 'python2'] == [
@@ -166,7 +185,7 @@ def test_killed_in_the_middle_and_restarted_gives_the_same_bytes(many, tmp_path)
     options = 'codecontests', '--source', many[0]/'in', '--out', tmp_path/'made', '--max-tokens', 8000, '--num-proc', 2
     parts = tmp_path/'.made.parts'
     process = subprocess.Popen(command(*options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 900
     while len(finished := [*parts.glob('*.state')]) < 2:
         assert process.poll() is None and time.monotonic() < end
         time.sleep(.002)
