@@ -25,14 +25,14 @@ def module(nb): # the module a notebook exports to, or None
     found = re.search(r'^#\|\s*default_exp\s+(\S+)', '\n'.join(map(source, nb['cells'])), re.M)
     return found and f'wmtp.{found[1]}'
 
-def imported(nb): # the wmtp modules that a notebook's code imports
+def imported(nb, packages): # the wmtp modules that a notebook's code imports; a package is a folder of them
     for cell in nb['cells']:
         if cell['cell_type'] != 'code' or source(cell).startswith('%%'): continue
         lines = [re.sub(r'^(\s*)[%!].*', r'\1pass', line) for line in source(cell).splitlines()]
         for node in ast.walk(ast.parse('\n'.join(lines))):
             if isinstance(node, ast.Import): yield from (a.name for a in node.names if a.name.startswith('wmtp'))
             if isinstance(node, ast.ImportFrom) and (node.module or '').split('.')[0] == 'wmtp':
-                yield from ([f'wmtp.{a.name}' for a in node.names] if node.module == 'wmtp' else [node.module])
+                yield from ([f'{node.module}.{a.name}' for a in node.names] if node.module in packages else [node.module])
 
 def check_notebook(path, nb, rooms): # faults of one notebook; `rooms` maps a module to its notebook
     opening = '\n'.join(map(source, nb['cells'][:4]))
@@ -40,7 +40,8 @@ def check_notebook(path, nb, rooms): # faults of one notebook; `rooms` maps a mo
     cleaned = json.loads(json.dumps(nb))
     clean_nb(cleaned, clean_ids=True)
     if nb2str(cleaned) != path.read_text(encoding='utf-8'): yield 'is not clean'
-    for name in sorted(set(imported(nb))):
+    packages = {name.rpartition('.')[0] for name in rooms if name}
+    for name in sorted(set(imported(nb, packages))):
         if name.startswith(('wmtp.configs', 'wmtp.vendor')): continue
         if name not in rooms: yield f'imports {name}, which no notebook exports'
         elif order(rooms[name]) >= order(path): yield f'imports {name} from {rooms[name].name}, which does not come before it'
