@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SAMPLINGS', 'deal', 'one_class', 'both_classes', 'draw_pairs', 'draw_matched', 'draw_twins', 'without_twin',
            'draw_balanced', 'draw_epoch', 'within_cap', 'cut', 'pack', 'plan_epoch', 'BatchPlan', 'eval_batches',
-           'split_by_problem']
+           'held_out', 'split_by_problem']
 
 # %% ../../nbs/13_data.sampling.ipynb #77981054
 from bisect import bisect_right
@@ -276,6 +276,16 @@ def eval_batches(
     return [order[part] for part in cut(lengths[order], tokens_per_batch)]
 
 # %% ../../nbs/13_data.sampling.ipynb #aa0057f5
+def held_out(
+    names:list, # of problems; more than once does not matter
+    share:float=.1, # of the problems, in (0, 1); rounded, at least one on each side
+    seed:int=0,
+) -> set: # names
+    "The problems to hold out, a pure function of their names and the seed."
+    ranked = sorted(set(names), key=lambda name: (derive_seed(seed, 'split', name), name))
+    if len(ranked) < 2: raise InputError(f"holding problems out needs at least 2; the data has {len(ranked)}: set data.valid")
+    return set(ranked[:min(max(1, round(share * len(ranked))), len(ranked) - 1)])
+
 def split_by_problem(
     rows:list, # rows as `read_rows` gives them
     share:float=.1, # of the problems, in (0, 1); rounded, at least one on each side
@@ -283,8 +293,6 @@ def split_by_problem(
 ) -> tuple[np.ndarray, np.ndarray]: # int64 indices of the rows to train on, and of those held out
     "Rows divided so that no problem is on both sides; a pure function of the problems' names and the seed."
     of_row = [problem_id(row) for row in rows]
-    ranked = sorted(set(of_row), key=lambda name: (derive_seed(seed, 'split', name), name))
-    if len(ranked) < 2: raise InputError(f"holding problems out needs at least 2; the data has {len(ranked)}: set data.valid")
-    held_out = set(ranked[:min(max(1, round(share * len(ranked))), len(ranked) - 1)])
-    mask = np.array([name in held_out for name in of_row])
+    names = held_out(of_row, share, seed)
+    mask = np.array([name in names for name in of_row])
     return np.flatnonzero(~mask), np.flatnonzero(mask)
