@@ -95,7 +95,7 @@ def check_references(
     sandbox:Sandbox|None=None, # None = the pool of this process
 ) -> dict: # how many passed, of how many, which are known to fail
     "Judge the reference solutions; `RunError` when others fail than are known to, since then no score would mean anything."
-    sandbox = sandbox or default_sandbox(os.getpid())
+    sandbox = sandbox or default_sandbox()
     def passes(task): return judge(benchmark, task, task.reference, 40 * benchmark.timeout_s, sandbox)
     with ThreadPoolExecutor(sandbox.workers) as threads: verdicts = list(threads.map(passes, benchmark.tasks))
     failed = {task.task_id: v for task, v in zip(benchmark.tasks, verdicts) if not v.passed}

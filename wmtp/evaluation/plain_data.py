@@ -7,6 +7,7 @@ __all__ = ['KINDS', 'MOST', 'DEEPEST', 'BASES', 'NotData', 'pairs', 'paired', 'p
            'subclassed', 'built', 'decode', 'canonical', 'same']
 
 # %% ../../nbs/70j_evaluation.plain_data.ipynb #2ba1c94b
+import json
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from decimal import Decimal
@@ -103,10 +104,12 @@ def canonical(
     if kind in (list, tuple, deque): return f"{name}({','.join(map(canonical, value))})"
     if kind in (set, frozenset): return f"{name}({','.join(sorted(map(canonical, value)))})"
     if isinstance(value, dict): return f"{name}({','.join(sorted(f'{canonical(k)}:{canonical(v)}' for k, v in value.items()))})"
-    return f'{name} ' + (hex(value) if kind is int else repr(value + 0.) if kind is float else repr(value))
+    if kind in (int, float): return f'{name} {hex(value) if kind is int else value + 0.}'
+    return f'{name} {value!r}' if kind is str else f'{name} {json.dumps(encode(value))}'
 
 def same(
     a, b, # two values
 ) -> bool:
     "Are they equal with equal types at every depth?"
-    return canonical(a) == canonical(b)
+    try: return canonical(a) == canonical(b)
+    except NotData: return False # nested beyond what could be an answer
