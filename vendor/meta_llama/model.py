@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 @dataclass
 class ModelArgs:
-    "The sizes of a transformer, by the names of Meta's params.json; `None` is filled in by Meta's rule. Impossible ones are a `ValueError`."
+    "The sizes of a transformer, named as in Meta's params.json; `None` is filled in by Meta's rule. Impossible ones are a `ValueError`."
     dim: int = 4096
     n_layers: int = 32  # all blocks: the trunk's, and one per head
     n_heads: int = 32
@@ -37,11 +37,12 @@ class ModelArgs:
         for name in ('norm_eps', 'rope_theta', 'ffn_dim_multiplier'):
             size = getattr(self, name)
             if size is None and name == 'ffn_dim_multiplier': continue
-            if type(size) not in (int, float) or not 0 < size < float('inf'): raise ValueError(f"{name} is {size!r}; wanted a number above 0")
+            if type(size) not in (int, float) or not 0 < size < float('inf'):
+                raise ValueError(f"{name} is {size!r}; wanted a number above 0")
         if self.head_dim is None and self.dim % self.n_heads:
             raise ValueError(f"dim {self.dim} is not divisible by n_heads {self.n_heads}; change one of them or give head_dim")
         if self.n_future_tokens > self.n_layers:
-            raise ValueError(f"n_future_tokens is {self.n_future_tokens} with n_layers {self.n_layers}; every head needs a layer of its own")
+            raise ValueError(f"n_future_tokens is {self.n_future_tokens}, n_layers {self.n_layers}; every head needs a layer of its own")
         if self.n_kv_heads is None: self.n_kv_heads = self.n_heads
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads {self.n_heads} is not divisible by n_kv_heads {self.n_kv_heads}; every group needs as many heads")
@@ -171,7 +172,8 @@ class Transformer(nn.Module):
         end = start_pos + x.shape[1]
         if end > self.args.max_seq_len: raise ValueError(f"{end} tokens in a row; this model reads at most {self.args.max_seq_len}")
         if cache is not None:
-            if segments is not None or positions is not None: raise ValueError("positions and segments are for whole rows; leave the cache out")
+            if segments is not None or positions is not None:
+                raise ValueError("positions and segments are for whole rows; leave the cache out")
             if end > cache[first][0].shape[2]: raise ValueError(f"{end} tokens in a cache with room for {cache[first][0].shape[2]}")
         elif start_pos: raise ValueError(f"start_pos is {start_pos} without a cache; the tokens before it are needed")
         if positions is None: positions = torch.arange(start_pos, end, device=x.device)
@@ -201,7 +203,8 @@ class Transformer(nn.Module):
         segments: Tensor | None = None,  # as given to `trunk`
     ) -> Tensor:  # [batch, seq, dim], normed: times `output` these are the logits
         "The latents of head k0 + 1: its block, then the norm that all heads share."
-        if not 0 <= k0 < self.args.n_future_tokens: raise ValueError(f"head {k0} of {self.args.n_future_tokens}, counted from 0: there is none")
+        if not 0 <= k0 < self.args.n_future_tokens:
+            raise ValueError(f"head {k0} of {self.args.n_future_tokens}, counted from 0: there is none")
         block = self.layers[-1] if k0 == 0 else self.extra_heads[k0 - 1]
         return self.norm(self._run([block], len(self.layers) - 1 + k0, trunk, start_pos, cache, positions, segments))
 

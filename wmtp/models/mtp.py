@@ -182,7 +182,8 @@ def from_pretrained(cls:MetaLlamaMTPAdapter,
     config, found = cls.config_class.from_dict(fields), stored_tensors(folder)
     with torch.device('meta'): wanted = {name: tuple(t.shape) for name, t in cls(config).state_dict().items()}
     check_tensors(found, wanted, folder)
-    with quiet(): model = super(MetaLlamaMTPAdapter, cls).from_pretrained(folder, config=config, dtype=dtype or 'auto', local_files_only=True)
+    opened = super(MetaLlamaMTPAdapter, cls).from_pretrained
+    with quiet(): model = opened(folder, config=config, dtype=dtype or 'auto', local_files_only=True)
     report_dtypes(found, model.state_dict(), folder)
     return model
 
