@@ -70,16 +70,17 @@ def softmax_less_one_(
 def nll(self:ChunkedCE,
     rows:Tensor, # [rows, dim], dtype of the products
     targets:Tensor, # [rows] int64
-) -> Tensor: # [rows] nats, at least float32; `logits[:rows]` then holds p - onehot(target)
-    "The negative log-likelihood of each row's target."
+    factors:Tensor, # [rows] what each row's loss is multiplied by
+) -> Tensor: # [rows] nats, at least float32
+    "The negative log-likelihood of each row's target; `logits[:rows]` then holds p - onehot(target), in a 16-bit dtype times factors."
     logits = torch.mm(rows, self.weight.T, out=self.logits[:len(rows)])
     if logits.dtype == self.wide: return -softmax_less_one_(logits, targets).log()
     target_logit, p = (rows.to(self.wide) * self.weight[targets].to(self.wide)).sum(-1), []
-    for part, t, z in zip(*(x.split(len(self.block)) for x in (logits, targets, target_logit))):
+    for part, t, z, f in zip(*(x.split(len(self.block)) for x in (logits, targets, target_logit, factors))):
         block = self.block[:len(part)].copy_(part)
         block[torch.arange(len(t), device=t.device), t] = z
         p.append(softmax_less_one_(block, t))
-        part.copy_(block)
+        part.copy_(block.mul_(f[:, None]))
     return -torch.cat(p).log()
 
 # %% ../../nbs/40b_losses.chunked_ce.ipynb #88b959d3
@@ -95,14 +96,17 @@ def exact_nll(self:ChunkedCE,
 
 # %% ../../nbs/40b_losses.chunked_ce.ipynb #444b3cdb
 @patch
-def add_grad(self:ChunkedCE,
-    rows:Tensor, # [rows, dim]; `logits[:rows]` holds their p - onehot(target)
-    factors:Tensor, # [rows] what each row's loss is multiplied by
-) -> None:
-    "Add these rows' part to the unembedding's gradient."
-    difference, weighted = self.logits[:len(rows)], (rows * factors[:, None]).to(rows.dtype)
-    if self.part is None: self.grad.addmm_(difference.T, weighted)
-    else: self.grad += torch.mm(difference.T, weighted, out=self.part)
+def gradients(self:ChunkedCE,
+    rows:Tensor, # [rows, dim] as just given to `nll`
+    factors:Tensor, # [rows] as just given to `nll`
+    train_rows:bool, # whether the rows' gradient is wanted
+) -> Tensor|None: # [rows, dim] gradient of factor * nll
+    "The rows' gradient; the unembedding's is added to `grad`."
+    difference, narrow = self.logits[:len(rows)], rows.dtype == self.wide
+    if self.grad is not None and narrow: self.grad.addmm_(difference.T, rows * factors[:, None])
+    elif self.grad is not None: self.grad += torch.mm(difference.T, rows, out=self.part)
+    if not train_rows: return None
+    return (difference @ self.weight).mul_(factors[:, None]) if narrow else difference @ self.weight
 
 # %% ../../nbs/40b_losses.chunked_ce.ipynb #d8ada41b
 @patch
@@ -118,18 +122,18 @@ def run(self:ChunkedCE,
     hidden:Tensor, # [..., dim] latents
     targets:Tensor, # [...] int64
     keep:Tensor, # [...] bool, the rows to look at
-    factors:Tensor|None=None, # [...] see `add_grad`; needed when the unembedding is trained
+    factors:Tensor, # [...] what each row's loss is multiplied by in the gradients
     train_rows:bool=False, # whether latents get a gradient
-) -> tuple[Tensor, Tensor|None]: # [...] nats, at least float32, 0 where not kept; [..., dim] gradient of each row's own nll
+) -> tuple[Tensor, Tensor|None]: # [...] nats, at least float32, 0 where not kept; [..., dim] gradient of factors * nll
     "Loss and gradients of the kept rows."
     nll = torch.zeros(targets.shape, dtype=self.wide, device=hidden.device)
     grad = torch.zeros_like(hidden) if train_rows else None
     with torch.autocast(hidden.device.type, enabled=False): # the dtype is settled
         for at in self.chunks(keep):
-            rows = hidden[at].to(self.weight.dtype)
-            nll[at] = self.nll(rows, targets[at])
-            if train_rows: grad[at] = (self.logits[:len(rows)] @ self.weight).to(grad.dtype)
-            if self.grad is not None: self.add_grad(rows, factors[at])
+            rows, f = hidden[at].to(self.weight.dtype), factors[at]
+            nll[at] = self.nll(rows, targets[at], f)
+            found = self.gradients(rows, f, train_rows)
+            if train_rows: grad[at] = found.to(grad.dtype)
         for at in self.chunks(keep & ~(nll < 60)): # e^-60 is still a normal float32; NaN comes here too and stays NaN
             nll[at] = self.exact_nll(hidden[at].to(self.weight.dtype), targets[at])
     return nll, grad

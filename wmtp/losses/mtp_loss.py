@@ -34,16 +34,17 @@ class JointLoss(torch.autograd.Function):
         keep = factors != 0
         train_rows, train_weight = train and hidden.requires_grad, train and output_weight.requires_grad
         ce = ChunkedCE(output_weight, matmul_dtype(hidden, output_weight), int(keep.sum()), train_weight)
-        nll, grad = ce.run(hidden, targets, keep, factors * scale, train_rows)
-        ctx.ready = grad, ce.grad, factors, scale, keep.any(0).any(0)
+        told = scale if train_weight else torch.where(scale == 0, 1., scale)
+        nll, grad = ce.run(hidden, targets, keep, factors * told, train_rows)
+        ctx.ready = grad, ce.grad, told, keep.any(0).any(0)
         ctx.weight_dtype = output_weight.dtype
         return (nll * factors).sum((0, 1)).float()
 
     @staticmethod
     def backward(ctx, grad_sums):
-        grad, grad_weight, factors, scale, used = take_gradients(ctx)
-        if grad_weight is not None: grad_weight = grad_weight.mul_(common_factor(grad_sums, scale, used)).to(ctx.weight_dtype)
-        if grad is not None: grad.mul_((factors * grad_sums)[..., None])
+        grad, grad_weight, told, used = take_gradients(ctx)
+        if grad_weight is not None: grad_weight = grad_weight.mul_(common_factor(grad_sums, told, used)).to(ctx.weight_dtype)
+        if grad is not None: grad.mul_(torch.where(told == 0, 0., grad_sums / told)[:, None])
         return grad, grad_weight, None, None, None, None
 
 # %% ../../nbs/41_losses.mtp_loss.ipynb #7bc2a441
@@ -78,7 +79,7 @@ def token_nll(
                          f"output_weight {list(output_weight.shape)}")
     targets, factors = loss_inputs(labels, len(output_weight), 1)
     ce = ChunkedCE(output_weight, matmul_dtype(hidden_1, output_weight), labels.numel())
-    return ce.run(hidden_1, targets[..., 0], factors[..., 0] != 0)[0].float()
+    return ce.run(hidden_1, targets[..., 0], factors[..., 0] != 0, factors[..., 0])[0].float()
 
 # %% ../../nbs/41_losses.mtp_loss.ipynb #cc0300a0
 def unlisted(
@@ -108,15 +109,15 @@ def head_pass(
     scale:float, # of this head in the total
 ) -> tuple[Tensor, list[Tensor|None]]: # [] the head's sum; gradients of start and parameters, times scale
     "One head forward and, where gradients are enabled, backward."
-    device, scaled, inputs = start.device.type, factors * scale, [x for x in (start, *parameters) if x.requires_grad]
+    device, inputs = start.device.type, [x for x in (start, *parameters) if x.requires_grad]
     cast = dict(dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device), cache_enabled=False)
     with torch.autocast(device, **cast): latents = head(start)
     if latents.shape != start.shape: raise InputError(f"a head gave {list(latents.shape)} for {list(start.shape)}; wanted the same shape")
     if missing := unlisted(latents, inputs):
         raise InputError(f"a head uses a trained parameter of {list(missing[0].shape)} that is not in parameters; add it, or freeze it")
-    nll, grad = ce.run(latents.detach(), targets, factors != 0, scaled, latents.requires_grad)
+    nll, grad = ce.run(latents.detach(), targets, factors != 0, factors * scale, latents.requires_grad)
     found = [None] * len(inputs)
-    if grad is not None: found = torch.autograd.grad(latents, inputs, grad.mul_(scaled[..., None]), allow_unused=True)
+    if grad is not None: found = torch.autograd.grad(latents, inputs, grad, allow_unused=True)
     return (nll * factors).sum().float(), [*found] if start.requires_grad else [None, *found]
 
 # %% ../../nbs/41_losses.mtp_loss.ipynb #d91939c5
