@@ -16,10 +16,10 @@ from ..core import InputError
 def chunk_rows(
     vocab:int, # logits in a row
     device:str='cpu', # cpu | cuda | mps
-    widened:bool=False, # whether a copy of the unembedding in a wider dtype is held besides
+    crowded:bool=False, # whether a wider copy of the unembedding and its gradient are held besides
 ) -> int: # 64 to 4096, a multiple of 64
     "How many rows of logits to hold at a time."
-    n_logits = (2**24 if device == 'cpu' else 2**26) // (2 if widened else 1)
+    n_logits = (2**24 if device == 'cpu' else 2**26) // (2 if crowded else 1)
     return max(64, min(4096, n_logits // vocab // 64 * 64))
 
 # %% ../../nbs/40b_losses.chunked_ce.ipynb #9bd84913
@@ -46,7 +46,7 @@ class ChunkedCE:
     ):
         vocab, device = len(output_weight), output_weight.device
         self.weight, self.wide = output_weight.detach().to(dtype), torch.promote_types(dtype, torch.float32)
-        self.n_rows = min(n_rows, chunk_rows(vocab, device.type, dtype.itemsize > output_weight.dtype.itemsize))
+        self.n_rows = min(n_rows, chunk_rows(vocab, device.type, train and dtype.itemsize > output_weight.dtype.itemsize))
         self.logits = torch.empty(self.n_rows, vocab, dtype=dtype, device=device)
         n_block = 0 if dtype == self.wide else min(64, self.n_rows) if device.type == 'cpu' else self.n_rows # 64 rows stay in the cache
         self.block = torch.empty(n_block, vocab, dtype=self.wide, device=device)
