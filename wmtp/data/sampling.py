@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAMPLINGS', 'deal', 'one_class', 'both_classes', 'draw_pairs', 'draw_matched', 'draw_twins', 'without_twin',
-           'draw_balanced', 'draw_epoch', 'within_cap', 'cut', 'pack', 'plan_epoch', 'BatchPlan', 'eval_batches',
-           'held_out', 'split_by_problem']
+           'draw_balanced', 'draw_epoch', 'within_cap', 'cut', 'cut_by_sum', 'pack', 'plan_epoch', 'BatchPlan',
+           'eval_batches', 'held_out', 'split_by_problem']
 
 # %% ../../nbs/13_data.sampling.ipynb #77981054
 from bisect import bisect_right
@@ -170,15 +170,30 @@ def cut(
         start = batches[-1].stop
     return batches
 
+def cut_by_sum(
+    costs:np.ndarray, # [M] positive, tokens of each unit in the order in which they are to be packed
+    budget:int, # tokens a batch may hold
+) -> list[slice]: # consecutive, covering all units
+    "Consecutive batches whose costs add up to at most the budget, each as long as possible; one unit over the budget is a batch alone."
+    if budget < 1: raise InputError(f"training.tokens_per_batch is {budget}; wanted at least 1")
+    batches, start, total = [], 0, np.r_[0, np.cumsum(costs)]
+    while start < len(costs):
+        stop = int(np.searchsorted(total, total[start] + budget, 'right')) - 1
+        batches.append(slice(start, max(stop, start + 1)))
+        start = batches[-1].stop
+    return batches
+
 # %% ../../nbs/13_data.sampling.ipynb #69ae7111
 def pack(
     units:np.ndarray, # [M, k] row indices, k of them to stay together
     lengths:np.ndarray, # [N] tokens of each row
-    tokens_per_batch:int, # rows x longest row of a batch
+    tokens_per_batch:int, # rows x longest row of a batch; tokens of a batch that is packed
     rng:np.random.Generator,
     spread:float=.1, # share by which lengths are blurred before sorting
+    packing:bool=False, # programs will share rows, of whatever length they are
 ) -> list[np.ndarray]: # int64 row indices of each batch, unit after unit
-    "Batches of units of similar length, in random order."
+    "Batches of units of similar length in random order, or for packed rows of units as they come."
+    if packing: return [units[part].ravel() for part in cut_by_sum(lengths[units].sum(1, dtype=np.int64), tokens_per_batch)]
     width = lengths[units].max(1).astype(np.int64)
     order = np.argsort(-width * (1 + spread * rng.random(len(units))), kind='stable')
     batches = [units[order[part]].ravel() for part in cut(width[order] * units.shape[1], tokens_per_batch)]
@@ -189,16 +204,17 @@ def plan_epoch(
     epoch:int, # from 0
     seed:int, # the run's
     sampling:str, # one of SAMPLINGS
-    tokens_per_batch:int, # rows x longest row of a batch
+    tokens_per_batch:int, # rows x longest row of a batch; tokens of a batch that is packed
     spread:float=.1, # share by which lengths are blurred before sorting
     seen:np.ndarray|None=None, # [N] times each row was drawn before this epoch; None = no cap
     max_repeats:int|None=None, # times a row may be drawn in the run
+    packing:bool=False, # programs will share rows
 ) -> list[np.ndarray]: # int64 row indices of each batch; pairs stay together, correct before incorrect
     "The batches of one epoch, a pure function of the arguments: rows of similar length together, in random order."
     drawn = draw_epoch(table, epoch, seed, sampling)
     units = drawn if drawn.ndim == 2 else drawn[:, None]
     if seen is not None: units = within_cap(table, units, seen, max_repeats, sampling == 'balanced')
-    return pack(units, table.lengths, tokens_per_batch, np.random.default_rng(derive_seed(seed, 'plan', epoch)), spread)
+    return pack(units, table.lengths, tokens_per_batch, np.random.default_rng(derive_seed(seed, 'plan', epoch)), spread, packing)
 
 # %% ../../nbs/13_data.sampling.ipynb #e639fe69
 class BatchPlan:
@@ -207,16 +223,17 @@ class BatchPlan:
         table:RowTable,
         seed:int, # the run's
         sampling:str, # one of SAMPLINGS
-        tokens_per_batch:int, # rows x longest row of a batch
+        tokens_per_batch:int, # rows x longest row of a batch; tokens of a batch that is packed
         n_epochs:float, # above 0; the last epoch may be a part of one
         keep:np.ndarray|None=None, # [N] bool, rows that take part; None = all
         max_repeats:int|None=None, # times a row may be drawn in the run, >= 1; None = any
         window:int=1, # batches of one step, all processes together, of which no two may share a row; 1 = not looked at
+        packing:bool=False, # programs will share rows: the budget counts tokens, not the rectangle
     ):
         if not n_epochs > 0: raise InputError(f"training.n_epochs is {n_epochs}; wanted a number above 0")
         if max_repeats is not None and max_repeats < 1: raise InputError(f"data.max_repeats is {max_repeats}; wanted at least 1, or null")
         self.table, self.seed, self.sampling, self.tokens_per_batch, self.n_epochs = table, seed, sampling, tokens_per_batch, n_epochs
-        self.max_repeats, self.window, self.starts, self.seen = max_repeats, window, [0], []
+        self.max_repeats, self.window, self.packing, self.starts, self.seen = max_repeats, window, packing, [0], []
         self.part, self.rows = (table, None) if keep is None else narrow(table, keep)
         self.batches = lru_cache(maxsize=2)(self.plan)
 
@@ -230,7 +247,8 @@ def plan(self:BatchPlan,
     if self.max_repeats:
         if not self.seen: self.seen = [np.zeros(len(self.part), np.int32)]
         seen = self.seen[epoch]
-    batches = plan_epoch(self.part, epoch, self.seed, self.sampling, self.tokens_per_batch, seen=seen, max_repeats=self.max_repeats)
+    batches = plan_epoch(self.part, epoch, self.seed, self.sampling, self.tokens_per_batch, seen=seen, max_repeats=self.max_repeats,
+                         packing=self.packing)
     if self.max_repeats and len(self.seen) == epoch + 1:
         self.seen.append(seen + np.bincount(np.concatenate([[], *batches]).astype(int), minlength=len(self.part)).astype(np.int32))
     if self.rows is not None: batches = [self.rows[rows] for rows in batches]
