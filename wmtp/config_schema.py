@@ -54,12 +54,15 @@ class DataConfig:
     train: str = key(path='file')
     valid: str|None = key(path='file')
     on_bad_row: str = key(choices=('error', 'skip'))
+    check_rows: str = key(choices=('all', 'as_read'))
+    index_dir: str|None = key(path='new')
     max_length: int = key(min=8)
     max_samples: int|None = key(min=1)
     min_difficulty: int = key(min=0, max=11)
     max_difficulty: int = key(min=0, max=11)
     max_repeats: int|None = key(min=1)
     sampling: str = key(choices=('uniform', 'balanced', 'per_problem', 'pairs', 'matched_pairs', 'twins', 'curriculum'))
+    packing: bool = key()
     curriculum: CurriculumConfig = key()
 
 @dataclass

@@ -98,19 +98,20 @@ class CurriculumPlan:
         table:RowTable,
         seed:int, # the run's
         stages:list, # `Stage`s
-        tokens_per_batch:int, # rows x longest row of a batch
+        tokens_per_batch:int, # rows x longest row of a batch; tokens of a batch that is packed
         n_total:int, # batches of the run, >= 1
         labels:str='uniform', # uniform | balanced, within each bin
         keep:np.ndarray|None=None, # [N] bool, rows that take part; None = all
         max_repeats:int|None=None, # times a row may be drawn in the run, >= 1; None = any
         window:int=1, # batches of one step, all processes together, of which no two may share a row; 1 = not looked at
+        packing:bool=False, # programs will share rows: the budget counts tokens, not the rectangle
     ):
         check_stages(stages)
         if n_total < 1: raise InputError(f"the run has {n_total} batches; wanted at least 1")
         if labels not in ('uniform', 'balanced'): raise InputError(f"data.curriculum.labels is {labels!r}; wanted uniform or balanced")
         if max_repeats is not None and max_repeats < 1: raise InputError(f"data.max_repeats is {max_repeats}; wanted at least 1, or null")
         self.table, self.seed, self.stages, self.tokens_per_batch, self.n_total = table, seed, stages, tokens_per_batch, n_total
-        self.max_repeats, self.window = max_repeats, window
+        self.max_repeats, self.window, self.packing = max_repeats, window, packing
         self.part, self.rows = (table, None) if keep is None else narrow(table, keep)
         self.decks = self.make_decks(labels == 'balanced')
         self.sizes = np.array([[len(deck) for deck in decks] for decks in self.decks]) # [4, decks of a bin]
@@ -189,7 +190,7 @@ def plan_block(self:CurriculumPlan,
     counts = whole_numbers(share, self.block_size(share, self.ends[i] - first), rng.random())
     counts = np.minimum(counts, most)
     rows = np.concatenate([self.deal(b, drawn[b], drawn[b] + counts[b]) for b in np.flatnonzero(counts)])
-    batches = pack(rows[:, None], self.part.lengths, self.tokens_per_batch, rng)
+    batches = pack(rows[:, None], self.part.lengths, self.tokens_per_batch, rng, packing=self.packing)
     if self.rows is not None: batches = [self.rows[rows] for rows in batches]
     if self.window > 1: batches = apart(batches, 1, len(self.table), first, self.window, self.__getitem__)
     batches = batches[:self.ends[i] - first]

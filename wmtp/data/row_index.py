@@ -13,7 +13,9 @@ import os
 import shutil
 import time
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +137,7 @@ class RowIndex:
         self.path, self.folder, self.about, self.report = path, folder, about, ReadReport(**about['report'])
         for name in DTYPES: setattr(self, name, np.load(folder/f'{name}.npy', mmap_mode='r'))
         self.names = json.loads((folder/'names.json').read_text(encoding='utf-8')) # of the problems
+        self.change, self.changed = None, '' # see `edited`
         rows = folder/'rows.jsonl'
         self.file = open(rows if rows.exists() else path, 'rb', buffering=0)
 
@@ -194,10 +197,10 @@ def __getitem__(self:RowIndex, i:int) -> dict: # with the six fields
     if not -len(self) <= i < len(self): raise IndexError(f"row {i} of {len(self)}")
     try: row, _ = check_row(self.line(i))
     except BadRow as fault:
-        raise InputError(f"{self.path}:{self.lines[i]}: {fault} (found when the row was read; mend the line, or set data.index=full to look "
+        raise InputError(f"{self.path}:{self.lines[i]}: {fault} (found when the row was read; mend the line, or set data.check_rows=all to look "
                          "at every text beforehand)") from None
     if row['is_correct'] != self.labels[i]: raise InputError(f"{self.path}:{self.lines[i]}: the file has changed since it was opened; start again")
-    return row
+    return self.change(row) if self.change else row
 
 @patch
 def rows(self:RowIndex,
@@ -205,6 +208,16 @@ def rows(self:RowIndex,
 ) -> list[dict]: # with the six fields
     "Some rows, in the order asked for."
     return [self[int(i)] for i in index]
+
+@patch
+def edited(self:RowIndex,
+    name:str, # tells this change from others; part of a file's name
+    change, # function of a row: the row as it is wanted
+) -> RowIndex: # on the same file
+    "The same rows, each changed when it is read."
+    other = copy(self)
+    other.change, other.changed = change, f'-{name}'
+    return other
 
 # %% ../../nbs/14c_data.row_index.ipynb #09b00a1a
 def count_tokens(
@@ -239,7 +252,7 @@ def lengths(self:RowIndex,
     log=lambda line: None, # takes lines for the reader
 ) -> np.ndarray: # [N] int32, tokens of each row however long, 0 = nothing to learn; mapped from disk
     "The length of every row for a tokenizer, counted once."
-    file = self.folder/f'lengths-{tokenizer.sha256[:16]}.npy'
+    file = self.folder/f'lengths-{tokenizer.sha256[:16]}{self.changed}.npy'
     seal = file.with_suffix('.json')
     try: good = json.loads(seal.read_text()) == dict(tokenizer=tokenizer.sha256, sha256=file_sha256(file))
     except (OSError, ValueError): good = False
@@ -285,10 +298,13 @@ class IndexedRows:
         return [self.index.names[i] for i in np.unique(self.index.problems[self.numbers])]
 
 class IndexedExamples:
-    "The token ids of some rows as a sequence of `Example`s, encoded when asked for."
-    def __init__(self, rows:IndexedRows, tokenizer:Tokenizer, max_length:int): self.rows, self.tokenizer, self.max_length = rows, tokenizer, max_length
+    "The token ids of some rows as a sequence of `Example`s, encoded when asked for; the last 2,048 are remembered."
+    def __init__(self, rows:IndexedRows, tokenizer:Tokenizer, max_length:int):
+        self.rows, self.tokenizer, self.max_length = rows, tokenizer, max_length
+        self.encoded = lru_cache(2048)(lambda i: encode_row(rows[i], tokenizer, max_length))
+
     def __len__(self): return len(self.rows)
-    def __getitem__(self, i:int) -> Example: return encode_row(self.rows[i], self.tokenizer, self.max_length)
+    def __getitem__(self, i:int) -> Example: return self.encoded(int(i))
     def part(self, places) -> 'IndexedExamples': return IndexedExamples(self.rows.part(places), self.tokenizer, self.max_length)
 
 # %% ../../nbs/14c_data.row_index.ipynb #39b5b38b

@@ -102,7 +102,7 @@ def unlisted(
 def head_pass(
     ce:ChunkedCE, # shared by the heads
     head:Callable, # trunk's output -> normed latents
-    start:Tensor, # [batch, seq, dim] detached output of the trunk
+    start:Tensor, # [..., dim] detached output of the trunk
     parameters:list[Tensor], # to be trained
     targets:Tensor, # [batch, seq] int64
     factors:Tensor, # [batch, seq] float32
@@ -112,7 +112,7 @@ def head_pass(
     device, inputs = start.device.type, [x for x in (start, *parameters) if x.requires_grad]
     cast = dict(dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device), cache_enabled=False)
     with torch.autocast(device, **cast): latents = head(start)
-    if latents.shape != start.shape: raise InputError(f"a head gave {list(latents.shape)} for {list(start.shape)}; wanted the same shape")
+    if latents.shape != (wanted := (*targets.shape, start.shape[-1])): raise InputError(f"a head gave {list(latents.shape)}; wanted {list(wanted)}")
     if missing := unlisted(latents, inputs):
         raise InputError(f"a head uses a trained parameter of {list(missing[0].shape)} that is not in parameters; add it, or freeze it")
     nll, grad = ce.run(latents.detach(), targets, factors != 0, factors * scale, latents.requires_grad)
@@ -148,7 +148,7 @@ class SequentialLoss(torch.autograd.Function):
 
 # %% ../../nbs/41_losses.mtp_loss.ipynb #9ee17a78
 def compute_sequential_mtp_loss(
-    trunk:Tensor, # [batch, seq, dim] output of the trunk
+    trunk:Tensor, # [batch, seq, dim] output of the trunk, or [rows, width, dim] of packed rows
     heads:list[Callable], # one per head: trunk's output -> normed latents [batch, seq, dim]
     parameters:list[Tensor], # every parameter that the heads use and that is trained
     output_weight:Tensor, # [vocab, dim] unembedding
@@ -158,9 +158,8 @@ def compute_sequential_mtp_loss(
     head_coefficients:Tensor|None=None, # [n_future] multiplies each head's sum; None = 1
 ) -> tuple[Tensor, Tensor]: # [n_future] float32, sums of weight * cross-entropy, nats; [n_future] int64, label tokens
     "What `compute_mtp_ce_loss` gives, with one head's activations alive at a time (section 2, arXiv 2404.19737)."
-    if trunk.shape != (*labels.shape, output_weight.shape[1]):
-        raise InputError(f"trunk is {list(trunk.shape)}; wanted [batch, seq, dim] for labels {list(labels.shape)} and "
-                         f"output_weight {list(output_weight.shape)}")
+    if trunk.ndim != 3 or trunk.shape[2] != output_weight.shape[1]:
+        raise InputError(f"trunk is {list(trunk.shape)}; wanted [batch, seq, dim] for output_weight {list(output_weight.shape)}")
     targets, factors = loss_inputs(labels, len(output_weight), len(heads), weights, head_coefficients)
     scale = per_head(scale, len(heads), trunk.device, 'scale')
     trained = [p for p in parameters if p.requires_grad]

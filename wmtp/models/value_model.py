@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedConfig, PreTrainedMo
 
 from ..core import InputError
 from ..data.collate import check_right_padded
+from ..data.packing import document_mask
 from .weights import check_tensors, portable_path, quiet, read_json, report_dtypes
 from .weights import stored_tensors, trusted_backbone, weight_files, weights_sha256
 
@@ -124,6 +125,8 @@ def forward(self:ValueModel,
     input_ids:Tensor, # [batch, seq] token ids, right-padded
     attention_mask:Tensor|None=None, # [batch, seq] 1 = real, 0 = padding after it; None = no padding
     layer:int|None=None, # also return what this block gives out, 1..n_layers; None = values alone
+    positions:Tensor|None=None, # [batch, seq] position of each token in its program; None = in the row
+    segments:Tensor|None=None, # [batch, seq] program number of each token in packed rows; None = one program a row
 ) -> Tensor|tuple: # [batch, seq] V(s_t), float32, without meaning at padding; with `layer` also [batch, seq, hidden]
     "V of the state after each token; position t has seen exactly x_0..x_t. Left padding is an `InputError`."
     longest = self.backbone.config.max_position_embeddings
@@ -132,7 +135,8 @@ def forward(self:ValueModel,
     if torch.is_grad_enabled() and self.base_is_trainable: self.backbone_source = self.config.backbone_reference = None
     n_layers = self.backbone.config.num_hidden_layers
     if layer is not None and not 1 <= layer <= n_layers: raise InputError(f"block {layer} of {n_layers}: there is none; wanted 1..{n_layers}")
-    out = self.backbone(input_ids=input_ids, use_cache=False, output_hidden_states=layer is not None)
+    mask = None if segments is None else document_mask(segments)
+    out = self.backbone(input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=False, output_hidden_states=layer is not None)
     values = self.head(out.last_hidden_state)
     if self.config.output == 'sigmoid': values = values.sigmoid()
     return values if layer is None else (values, out.hidden_states[layer])

@@ -15,6 +15,7 @@ import torch
 from ..config import resolve_path
 from ..core import InputError, seed_everything, state_mask
 from ..data.collate import bug_tokens
+from ..data.packing import lay_out
 from ..data.sampling import eval_batches
 from ..losses.value_loss import compute_lm_loss, critic_counts, critic_loss, lm_states, prob_values
 from ..models.value_model import ValueModel
@@ -95,8 +96,9 @@ def losses(
     c = cfg.critic
     layer = c.lm_layer if c.lm_coef else None
     def loss(model, batch, step, totals):
-        out = model(batch.input_ids, batch.attention_mask, layer)
-        values, hidden = (out, None) if layer is None else out
+        layout = lay_out(batch, cfg.data.packing)
+        out = model(layout.input_ids, layer=layer, **layout.where)
+        values, hidden = (layout.unpack(out), None) if layer is None else map(layout.unpack, out)
         found = critic_loss(values, state_mask(batch.labels), batch.rewards, batch.terminated, gamma=c.gamma, lam=c.lam,
                             use_lambda_return=c.use_lambda_return, use_mc_mse=c.use_mc_mse, loss=c.loss, value_coef=c.value_coef,
                             ranking_coef=c.ranking_coef, eos_only=step < c.eos_warmup_steps)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROBABILITY', 'LOG_WEIGHT', 'POLICY_MATTERS', 'make_policy', 'load_policy', 'save_policy', 'policy_config',
            'estimate', 'coefficients', 'head_parameters', 'term_names', 'policy_losses', 'Forks', 'find_forks',
-           'policy_nll', 'read_all', 'judge_policy', 'Weigher', 'with_weights', 'masks_of', 'show_weights',
+           'head1_nll', 'policy_nll', 'read_all', 'judge_policy', 'Weigher', 'with_weights', 'masks_of', 'show_weights',
            'policy_report', 'policy_course', 'run_policy']
 
 # %% ../../nbs/60a_pipelines.policy.ipynb #9e6efd26
@@ -20,6 +20,7 @@ from torch import Tensor
 from ..config import resolve_path
 from ..core import InputError, seed_everything, state_mask
 from ..data.collate import Batch, find_twins, load_tokenizer, n_shared
+from ..data.packing import lay_out
 from ..data.sampling import eval_batches
 from ..losses.mtp_loss import compute_mtp_ce_loss, compute_sequential_mtp_loss, head_counts, token_nll
 from ..losses.value_loss import LossOutput
@@ -117,8 +118,9 @@ def policy_losses(
         return dict(zip(names, head_counts(batch.labels, n_future, selected).tolist()))
     def loss(model, batch, step, totals):
         scale = torch.tensor([c / max(totals[name], 1) for c, name in zip(coefs, names)])
-        trunk = model.trunk(batch.input_ids, batch.attention_mask)
-        heads = [partial(model.head_latents, k) for k in range(n_future)]
+        layout = lay_out(batch, cfg.data.packing)
+        trunk = model.trunk(layout.input_ids, **layout.where)
+        heads = [lambda trunk, k=k: layout.unpack(model.head_latents(k, trunk, **layout.where)) for k in range(n_future)]
         if one_by_one:
             sums, _ = compute_sequential_mtp_loss(trunk, heads, head_parameters(model), model.output_weight, batch.labels, batch.weights, scale)
         else:
@@ -146,11 +148,21 @@ def find_forks(programs:Programs) -> Forks:
 
 # %% ../../nbs/60a_pipelines.policy.ipynb #98e0775a
 @torch.no_grad()
-def policy_nll(site:Site, model, batch): # [batch, seq] float32 nats, state-indexed
+def head1_nll(
+    model, # an MTP network
+    batch:Batch,
+    packing:bool, # programs share rows
+) -> Tensor: # [batch, seq] float32 nats, state-indexed
+    "The next token's loss of each choice, without a graph."
+    layout = lay_out(batch, packing)
+    latents = model.head_latents(0, model.trunk(layout.input_ids, **layout.where), **layout.where)
+    return token_nll(layout.unpack(latents), model.output_weight, batch.labels)
+
+def policy_nll(site:Site, model, batch:Batch) -> Tensor: # [batch, seq] float32 nats, state-indexed
     "Head 1's loss of each choice, in evaluation mode; the model's mode is put back."
     was_training = model.training
     model.eval()
-    with site.autocast(): nll = token_nll(model.head_latents(0, model.trunk(batch.input_ids, batch.attention_mask)), model.output_weight, batch.labels)
+    with site.autocast(): nll = head1_nll(model, batch, site.cfg.data.packing)
     model.train(was_training)
     return nll
 

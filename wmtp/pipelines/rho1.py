@@ -16,10 +16,9 @@ from ..config import resolve_path
 from ..core import InputError
 from ..data.collate import load_tokenizer
 from ..data.sampling import eval_batches
-from ..losses.mtp_loss import token_nll
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from ..models.weights import quiet, read_json
-from .policy import Weigher, masks_of, policy_nll, run_policy, with_weights
+from .policy import Weigher, head1_nll, masks_of, policy_nll, run_policy, with_weights
 from .run import RunResult, Site
 from ..runtime.interrupt import StopSignals
 from ..value_weighting.reference_losses import open_reference_losses, read_losses, write_reference_losses
@@ -32,6 +31,7 @@ def open_reference(
     tokenizer, # the policy's
     dtype:torch.dtype, # of the weights in memory
     device,
+    packing:bool=False, # programs share rows, if the reference is an MTP network
 ) -> Callable: # score(batch) -> [batch, seq] float32 nats, state-indexed
     "A function that gives the reference's loss of each choice of a batch; an `InputError` where tokenizers differ."
     folder = Path(folder)
@@ -41,7 +41,7 @@ def open_reference(
     kind = read_json(folder/'config.json').get('model_type')
     if kind == MetaLlamaMTPConfig.model_type:
         model = MetaLlamaMTPAdapter.from_pretrained(folder, dtype=dtype).eval().requires_grad_(False).to(device)
-        return lambda b: token_nll(model.head_latents(0, model.trunk(b.input_ids, b.attention_mask)), model.output_weight, b.labels)
+        return lambda b: head1_nll(model, b, packing)
     with quiet(): model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval().requires_grad_(False).to(device)
     return lambda b: reference_nll(model, b.input_ids, b.attention_mask, b.labels)
 
@@ -53,7 +53,7 @@ def score_training_data(
 ) -> int: # rows written
     "Write the reference's losses of every training program of a run."
     cfg = site.cfg
-    score = open_reference(resolve_path(cfg.models.reference.path), site.tokenizer, site.dtype, site.device)
+    score = open_reference(resolve_path(cfg.models.reference.path), site.tokenizer, site.dtype, site.device, cfg.data.packing)
     def rows():
         for index in eval_batches(site.train.table.lengths, cfg.training.tokens_per_batch):
             batch = site.train.batch(index).to(site.device)
@@ -67,7 +67,7 @@ def reference_scores(
     "The reference's losses of a batch with these rows, from the model or from the file, as configured."
     r = site.cfg.models.reference
     if r.path is not None:
-        score = open_reference(resolve_path(r.path), site.tokenizer, site.dtype, site.device)
+        score = open_reference(resolve_path(r.path), site.tokenizer, site.dtype, site.device, site.cfg.data.packing)
         return lambda batch, rows: score(batch)
     held = open_reference_losses(resolve_path(r.losses_path), data_sha256=site.data_sha256['train'], tokenizer_sha256=site.tokenizer.sha256,
                                  max_length=site.cfg.data.max_length)

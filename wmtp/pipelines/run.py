@@ -26,11 +26,12 @@ from omegaconf import OmegaConf
 
 from ..config import check_paths, config_sha256, project_root, resolve_path, to_yaml
 from ..core import InputError, derive_seed, multiplies_bfloat16, resolve_device, resolve_dtype
-from ..data.collate import Batch, bug_tokens, collate, encode_rows, find_twins, load_tokenizer
+from ..data.collate import Batch, bug_tokens, collate, find_twins, load_tokenizer
 from ..data.curriculum import CurriculumPlan, Stage
-from ..data.row_table import keep_rows, row_table
-from ..data.sampling import BatchPlan, split_by_problem
-from ..data.schema import ReadReport, problem_id, read_rows, shared_problems
+from ..data.row_index import IndexedExamples, IndexedRows, open_index
+from ..data.row_table import RowTable, keep_rows
+from ..data.sampling import BatchPlan
+from ..data.schema import ReadReport, problem_id
 from ..runtime.checkpoint import Checkpoints, finite, read_names, replace_text
 from ..runtime.distributed import count_steps, ranks
 from ..runtime.interrupt import Interrupted, StopSignals
@@ -44,16 +45,19 @@ from ..viz import report_html, tokens_html
 @dataclass
 class Programs:
     "The usable rows of a data file with their ids."
-    rows:list # dictionaries with the six fields
-    examples:list # `Example`s, one per row
+    rows:IndexedRows # dictionaries with the six fields
+    examples:IndexedExamples # one `Example` per row
+    table:RowTable # for sampling
     tokenizer:object
     counts:dict # rows kept, truncated, dropped for want of room
-    report:ReadReport # of the file
-    numbers:np.ndarray # [N] int64, which row of the file each is, counted from 0
 
     def __len__(self): return len(self.rows)
 
-    def __post_init__(self): self.table = row_table(self.rows, [len(e.input_ids) for e in self.examples])
+    @property
+    def report(self) -> ReadReport: return self.rows.index.report
+
+    @property
+    def numbers(self) -> np.ndarray: return self.rows.numbers # [N] int64, which row of the file each is, counted from 0
 
     def batch(self, index) -> Batch:
         "The rows with these indices as one right-padded batch."
@@ -61,7 +65,9 @@ class Programs:
 
     def part(self, index) -> 'Programs':
         "The rows with these indices as a collection of their own."
-        return Programs([self.rows[i] for i in index], [self.examples[i] for i in index], self.tokenizer, self.counts, self.report, self.numbers[index])
+        t = self.table
+        table = RowTable(t.labels[index], t.problems[index], t.lengths[index], difficulty=t.difficulty[index])
+        return Programs(self.rows.part(index), self.examples.part(index), table, self.tokenizer, self.counts)
 
 # %% ../../nbs/59_pipelines.run.ipynb #beaa6cee
 def state_outcome(
@@ -75,29 +81,31 @@ def read_programs(
     path, # .jsonl or .jsonl.gz
     tokenizer, # from `load_tokenizer`
     max_length:int=2048, # ids a row may have
-    on_bad_row:str='error', # error | skip
     outcome:str|None=None, # truth | correct: the outcome that the prompt states; None = nothing
+    log=lambda line: None, # takes lines for the reader
+    **how, # on_bad_row, every_row, index_dir of `open_index`
 ) -> Programs:
-    "The programs of a file, tokenized; an `InputError` when nothing usable is left."
-    rows, report = read_rows(path, on_bad_row)
-    if outcome: rows = [state_outcome(row, row['is_correct'] or outcome == 'correct') for row in rows]
-    examples, kept, counts = encode_rows(rows, tokenizer, max_length)
-    if not kept: raise InputError(f"{path}: none of {len(rows)} rows leaves room for an answer within {max_length} tokens; raise data.max_length")
-    return Programs([rows[i] for i in kept], examples, tokenizer, counts, report, np.array(kept))
+    "The programs of a file; an `InputError` when nothing usable is left."
+    index = open_index(path, log=log, **how)
+    if outcome: index = index.edited(outcome, lambda row: state_outcome(row, row['is_correct'] or outcome == 'correct'))
+    kept, table, counts = index.fitting(tokenizer, max_length, log)
+    rows = IndexedRows(index, kept)
+    return Programs(rows, IndexedExamples(rows, tokenizer, max_length), table, tokenizer, counts)
 
 # %% ../../nbs/59_pipelines.run.ipynb #83f7d581
 def train_and_valid(
     cfg, # the configuration of a run
     tokenizer,
+    log=lambda line: None, # takes lines for the reader
 ) -> tuple[Programs, Programs]: # for training, held out
     "The two sides of the data; an `InputError` if they share a problem."
     d = cfg.data
-    told = d.get('state_outcome', False)
-    read = lambda path, outcome: read_programs(resolve_path(path), tokenizer, d.max_length, d.on_bad_row, outcome if told else None)
+    told, how = d.get('state_outcome', False), dict(on_bad_row=d.on_bad_row, every_row=d.check_rows == 'all', index_dir=d.index_dir and resolve_path(d.index_dir))
+    read = lambda path, outcome: read_programs(resolve_path(path), tokenizer, d.max_length, outcome if told else None, log, **how)
     train, valid = read(d.train, 'truth'), read(d.valid or d.train, 'correct')
     if valid.report.sha256 == train.report.sha256:
-        train, valid = train.part(split_by_problem(train.rows)[0]), valid.part(split_by_problem(valid.rows)[1])
-    if both := shared_problems(train.rows, valid.rows):
+        train, valid = (side.part(np.flatnonzero(np.isin(side.numbers, rows))) for side, rows in zip((train, valid), train.rows.index.split()))
+    if both := sorted({*train.rows.problems()} & {*valid.rows.problems()}):
         raise InputError(f"data.valid shares {len(both)} problems with data.train ({both[0]} ...); give other problems, or data.valid=null to hold some out")
     keep = keep_rows(train.table, d.get('labels') == 'correct', d.min_difficulty, d.max_difficulty)
     if not keep.all(): train = train.part(np.flatnonzero(keep))
@@ -113,11 +121,13 @@ def plan_run(cfg, train:Programs, n_ranks:int) -> tuple: # BatchPlan or Curricul
     window = t.gradient_accumulation_steps * n_ranks
     if d.sampling == 'twins': table = replace(table, twins=find_twins(train.examples, table))
     sampling, limit = 'uniform' if d.sampling == 'curriculum' else d.sampling, t.max_steps and t.max_steps * window
-    plan = BatchPlan(table, cfg.runtime.seed, sampling, t.tokens_per_batch, t.n_epochs or math.inf, max_repeats=d.max_repeats, window=window)
+    plan = BatchPlan(table, cfg.runtime.seed, sampling, t.tokens_per_batch, t.n_epochs or math.inf, max_repeats=d.max_repeats, window=window,
+                     packing=d.packing)
     n_batches = plan.n_batches(limit)
     if d.sampling == 'curriculum':
         stages = [Stage(**d.curriculum[name]) for name in ('early', 'middle', 'late')]
-        plan = CurriculumPlan(table, cfg.runtime.seed, stages, t.tokens_per_batch, n_batches, d.curriculum.labels, max_repeats=d.max_repeats, window=window)
+        plan = CurriculumPlan(table, cfg.runtime.seed, stages, t.tokens_per_batch, n_batches, d.curriculum.labels, max_repeats=d.max_repeats, window=window,
+                              packing=d.packing)
     return plan, n_batches, count_steps(n_batches, t.gradient_accumulation_steps, n_ranks)
 
 # %% ../../nbs/59_pipelines.run.ipynb #6baac717
@@ -181,7 +191,7 @@ def open_site(
         log(f"warning: this {device.type} multiplies bfloat16 by emulation, many times slower than float32; set runtime.dtype=auto")
     if cfg.mlflow.enabled: tracking_place(cfg.mlflow.tracking_uri, project_root()/'storage'/'mlflow')
     tokenizer = load_tokenizer(resolve_path(cfg.tokenizer.path))
-    train, valid = train_and_valid(cfg, tokenizer)
+    train, valid = train_and_valid(cfg, tokenizer, log)
     for side, programs in (('train', train), ('held out', valid)): log(f"{side}: {len(programs)} programs used of {programs.report}; {programs.counts}")
     return Site(cfg, device, dtype, rank, n_ranks, tokenizer, train, valid, *plan_run(cfg, train, n_ranks), log)
 

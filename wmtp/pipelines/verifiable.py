@@ -16,6 +16,7 @@ import torch
 
 from ..config import project_root, resolve_path
 from ..core import InputError, derive_seed
+from ..data.packing import lay_out
 from ..models.value_model import ValueModel
 from .baseline import weigh_uniformly
 from .policy import Weigher, masks_of, policy_config, run_policy, with_weights
@@ -102,7 +103,8 @@ def window_advantages(site:Site, critic:ValueModel, batches:list, masks:list) ->
     w, found = site.cfg.weighting, []
     for batch, mask in zip(batches, masks):
         b = batch.to(site.device)
-        with site.autocast(): values = critic(b.input_ids, b.attention_mask)
+        layout = lay_out(b, site.cfg.data.packing)
+        with site.autocast(): values = layout.unpack(critic(layout.input_ids, **layout.where))
         found.append(compute_advantages(w.advantage, values, b.rewards, mask, w.gamma, w.lam, b.terminated))
     return found or [torch.zeros(masks[0].shape, device=site.device)]
 
