@@ -82,6 +82,17 @@ def rotate(
     return torch.view_as_real(torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * table).flatten(-2).type_as(x)
 
 
+def store(
+    kept: Tensor,  # [batch, n_kv_heads, length, head_dim] from `new_cache`; changed
+    places: slice | Tensor,  # where the new ones go: one slice for all rows, or [batch, seq]
+    new: Tensor,  # [batch, n_kv_heads, seq, head_dim]
+) -> Tensor:  # [batch, n_kv_heads, <= length, head_dim]
+    "Keys or values put at their places; those that attention may need, the new ones among them."
+    if isinstance(places, Tensor): return kept.scatter_(2, places[:, None, :, None].expand_as(new), new)
+    kept[:, :, places] = new
+    return kept[:, :, :places.stop]
+
+
 class Attention(nn.Module):
     "Causal self-attention; `n_heads / n_kv_heads` query heads share one key and value head (arXiv 2305.13245)."
     def __init__(self, args: ModelArgs):
@@ -92,14 +103,11 @@ class Attention(nn.Module):
         self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
         self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
 
-    def forward(self, x, table, mask=None, start_pos=0, cache=None):
+    def forward(self, x, table, mask=None, places=None, cache=None):
         heads = lambda projected, n: projected.unflatten(-1, (n, self.head_dim))
         q, k = rotate(heads(self.wq(x), self.n_heads), table), rotate(heads(self.wk(x), self.n_kv_heads), table)
         q, k, v = (y.transpose(1, 2) for y in (q, k, heads(self.wv(x), self.n_kv_heads)))
-        if cache is not None:
-            end = start_pos + x.shape[1]
-            for kept, now in zip(cache, (k, v)): kept[:, :, start_pos:end] = now
-            k, v = (kept[:, :, :end] for kept in cache)
+        if cache is not None: k, v = (store(kept, places, new) for kept, new in zip(cache, (k, v)))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and x.shape[1] > 1,
                                              enable_gqa=self.n_kv_heads != self.n_heads)
         return self.wo(out.transpose(1, 2).flatten(2))
@@ -123,8 +131,8 @@ class TransformerBlock(nn.Module):
         self.attention, self.feed_forward = Attention(args), FeedForward(args)
         self.attention_norm, self.ffn_norm = RMSNorm(args.dim, args.norm_eps), RMSNorm(args.dim, args.norm_eps)
 
-    def forward(self, x, table, mask=None, start_pos=0, cache=None):
-        h = x + self.attention(self.attention_norm(x), table, mask, start_pos, cache)
+    def forward(self, x, table, mask=None, places=None, cache=None):
+        h = x + self.attention(self.attention_norm(x), table, mask, places, cache)
         return h + self.feed_forward(self.ffn_norm(h))
 
 
@@ -149,6 +157,7 @@ class Transformer(nn.Module):
     def build(self, args: ModelArgs):
         "Makes the modules; `layers` ends with the block of head 1, `extra_heads` has those of heads 2 and up."
         self.args, self.checkpoint_blocks = args, False  # True: blocks are computed again in the backward pass
+        self.rope = None  # from `positions_table`
         self.tok_embeddings = nn.Embedding(args.vocab_size, args.dim)
         self.layers = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_layers - args.n_future_tokens + 1))
         self.extra_heads = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_future_tokens - 1))
@@ -167,26 +176,44 @@ class Transformer(nn.Module):
         n_blocks = len(self.layers) + (len(self.extra_heads) if all_heads else 0)
         return [tuple(torch.zeros(shape, dtype=dtype, device=weight.device) for _ in range(2)) for _ in range(n_blocks)]
 
+    def positions_table(self, length: int, device) -> Tensor:  # [>= length, 1, head_dim / 2] complex64
+        "The turns at positions 0, 1, 2 ..., computed once."
+        if self.rope is None or self.rope.device != device or len(self.rope) < length:
+            with torch.inference_mode(False):  # so that training may use them too
+                positions = torch.arange(max(length, self.args.max_seq_len), device=device)
+                self.rope = rope_table(positions, self.args.head_dim, self.args.rope_theta)
+        return self.rope
+
+    def _place(self, n_new, start_pos, kept, positions, segments, device):
+        "Turns, mask and places in the cache of a pass over `n_new` tokens; `kept` is a buffer of the cache."
+        room = None if kept is None else kept.shape[2]
+        if isinstance(start_pos, Tensor):  # every row at its own place; one that runs over the cache is refused by torch
+            places = start_pos[:, None] + torch.arange(n_new, device=device)
+            mask = torch.arange(room, device=device) <= places[:, None, :, None]
+            return self.positions_table(room, device)[places], mask, places
+        end = start_pos + n_new
+        if end > self.args.max_seq_len: raise ValueError(f"{end} tokens in a row; this model reads at most {self.args.max_seq_len}")
+        if room is not None and end > room: raise ValueError(f"{end} tokens in a cache with room for {room}")
+        if positions is None: table = self.positions_table(end, device)[start_pos:end]
+        else: table = rope_table(positions, self.args.head_dim, self.args.rope_theta)
+        return table, attention_mask(n_new, start_pos, segments, device), slice(start_pos, end)
+
     def _run(self, blocks, first, x, start_pos, cache, positions, segments):
         "Blocks one after another; `first` is the place of their buffers in the cache."
-        end = start_pos + x.shape[1]
-        if end > self.args.max_seq_len: raise ValueError(f"{end} tokens in a row; this model reads at most {self.args.max_seq_len}")
-        if cache is not None:
-            if segments is not None or positions is not None:
-                raise ValueError("positions and segments are for whole rows; leave the cache out")
-            if end > cache[first][0].shape[2]: raise ValueError(f"{end} tokens in a cache with room for {cache[first][0].shape[2]}")
-        elif start_pos: raise ValueError(f"start_pos is {start_pos} without a cache; the tokens before it are needed")
-        if positions is None: positions = torch.arange(start_pos, end, device=x.device)
-        table = rope_table(positions, self.args.head_dim, self.args.rope_theta)
-        mask = attention_mask(x.shape[1], start_pos, segments, x.device)
+        if cache is None and (isinstance(start_pos, Tensor) or start_pos):
+            raise ValueError(f"start_pos is {start_pos} without a cache; the tokens before it are needed")
+        if cache is not None and (segments is not None or positions is not None):
+            raise ValueError("positions and segments are for whole rows; leave the cache out")
+        kept = None if cache is None else cache[first][0]
+        table, mask, places = self._place(x.shape[1], start_pos, kept, positions, segments, x.device)
         for i, block in enumerate(blocks):
             if self.checkpoint_blocks and torch.is_grad_enabled(): x = checkpoint(block, x, table, mask, use_reentrant=False)
-            else: x = block(x, table, mask, start_pos, None if cache is None else cache[first + i])
+            else: x = block(x, table, mask, places, None if cache is None else cache[first + i])
         return x
 
     def trunk(self,
         tokens: Tensor,  # [batch, seq] token ids
-        start_pos: int = 0,  # position of the first of them; above 0 the cache holds those before
+        start_pos: int | Tensor = 0,  # position of the first of them, or [batch] one for each row; the cache holds those before
         cache: list | None = None,  # from `new_cache`
         positions: Tensor | None = None,  # [batch, seq] position of each token in its document; None = in the row
         segments: Tensor | None = None,  # [batch, seq] document number of each token; None = one document a row
@@ -197,7 +224,7 @@ class Transformer(nn.Module):
     def head_latents(self,
         k0: int,  # 0 = the next token's head
         trunk: Tensor,  # [batch, seq, dim] from `trunk`
-        start_pos: int = 0,
+        start_pos: int | Tensor = 0,  # as given to `trunk`
         cache: list | None = None,
         positions: Tensor | None = None,  # as given to `trunk`
         segments: Tensor | None = None,  # as given to `trunk`
@@ -210,7 +237,7 @@ class Transformer(nn.Module):
 
     def forward(self,
         tokens: Tensor,  # [batch, seq] token ids
-        start_pos: int = 0,
+        start_pos: int | Tensor = 0,  # as for `trunk`
         return_all_heads: bool = False,
         cache: list | None = None,
     ) -> Tensor:  # [batch, seq, vocab], of all heads [batch, seq, n_future, vocab]
