@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .config_rules import find_clash
-from .config_schema import SCHEMAS, check_tree, convert, field_type, is_interpolation, leaf_fields, show
+from .config_schema import SCHEMAS, RunConfig, check_tree, convert, field_type, is_interpolation, leaf_fields, show
 from .core import InputError
 from .strict_yaml import parse_yaml, read_yaml
 
@@ -211,7 +211,8 @@ def load_config(
     schema = SCHEMAS[run]
     defaults, chosen = config_folder()/'defaults.yaml', find_config(config, run)
     if chosen.resolve() == defaults.resolve(): chosen = config_folder()/run/f'{run}.yaml' # the lowest layer of every run is none by itself
-    files = [*file_layers(defaults, run), *file_layers(chosen, run)]
+    foreign = {f.name for f in fields(RunConfig)} - {f.name for f in fields(schema)} # groups of training that an evaluation has not
+    files = [*((source, {k: v for k, v in tree.items() if k not in foreign}) for source, tree in file_layers(defaults, run)), *file_layers(chosen, run)]
     layers = [*files, *(('--set', parse_override(text, schema)) for text in overrides)]
     cfg, origin = merge_layers(layers, schema)
     values = resolved_values(cfg, schema, dict.fromkeys(leaf_fields(schema), files[-1][0]) | origin)

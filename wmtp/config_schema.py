@@ -8,8 +8,9 @@ __all__ = ['SCHEMAS', 'NUMBERS', 'key', 'StageConfig', 'CurriculumConfig', 'Data
            'CriticModels', 'CriticLossConfig', 'PolicyDataConfig', 'PolicyModelConfig', 'MtpConfig',
            'GivenCriticConfig', 'WeightingConfig', 'ReferenceConfig', 'Rho1LossConfig', 'BaselineModels',
            'VerifiableModels', 'Rho1Models', 'RunConfig', 'CriticConfig', 'PolicyRunConfig', 'BaselineConfig',
-           'VerifiableConfig', 'Rho1Config', 'leaf_fields', 'field_type', 'wanted', 'convert', 'did_you_mean',
-           'is_interpolation', 'show', 'check_tree']
+           'VerifiableConfig', 'Rho1Config', 'JudgedPolicyConfig', 'RerankingCriticConfig', 'EvaluateModels',
+           'BenchmarkConfig', 'GenerationConfig', 'SandboxConfig', 'EvaluateConfig', 'leaf_fields', 'field_type',
+           'wanted', 'convert', 'did_you_mean', 'is_interpolation', 'show', 'check_tree']
 
 # %% ../nbs/00b_config_schema.ipynb #1fcfc6c4
 import difflib
@@ -262,7 +263,60 @@ class Rho1Config(PolicyRunConfig):
     models: Rho1Models = key()
     rho1: Rho1LossConfig = key()
 
-SCHEMAS = {'critic': CriticConfig, 'baseline': BaselineConfig, 'verifiable': VerifiableConfig, 'rho1': Rho1Config}
+# %% ../nbs/00b_config_schema.ipynb #44568e88
+@dataclass
+class JudgedPolicyConfig:
+    checkpoint_path: str = key(path='run')
+    base_path: str|None = key(path='folder')
+    tokenizer_path: str|None = key(path='any')
+    state_outcome: bool = key()
+
+@dataclass
+class RerankingCriticConfig:
+    checkpoint_path: str|None = key(path='run')
+    backbone_path: str|None = key(path='folder')
+
+@dataclass
+class EvaluateModels:
+    policy: JudgedPolicyConfig = key()
+    value_model: RerankingCriticConfig = key()
+
+@dataclass
+class BenchmarkConfig:
+    name: str = key(choices=('microcode', 'microcode-valid', 'humaneval', 'mbpp', 'mbpp-0shot', 'mbpp-all-0shot'))
+    path: str|None = key(path='any')
+    max_tasks: int|None = key(min=1)
+    pass_at: str = key(pattern=r'\d+( \d+)*')
+
+@dataclass
+class GenerationConfig:
+    n_samples: int = key(min=1)
+    temperature: float = key(min=0)
+    top_p: float = key(above=0, max=1)
+    max_new_tokens: int = key(min=1)
+    batch_size: int = key(min=1)
+    speculative: bool = key()
+
+@dataclass
+class SandboxConfig:
+    timeout_s: float|None = key(above=0)
+    workers: int|None = key(min=1)
+    memory_mib: int = key(min=64)
+
+# %% ../nbs/00b_config_schema.ipynb #e6e0fad3
+@dataclass
+class EvaluateConfig:
+    run: str = key(choices=('evaluate',))
+    models: EvaluateModels = key()
+    benchmark: BenchmarkConfig = key()
+    generation: GenerationConfig = key()
+    sandbox: SandboxConfig = key()
+    save_dir: str = key(path='new')
+    runtime: RuntimeConfig = key()
+    mlflow: MlflowConfig = key()
+    report: ReportConfig = key()
+
+SCHEMAS = {'critic': CriticConfig, 'baseline': BaselineConfig, 'verifiable': VerifiableConfig, 'rho1': Rho1Config, 'evaluate': EvaluateConfig}
 
 # %% ../nbs/00b_config_schema.ipynb #7799c067
 def leaf_fields(
