@@ -1,7 +1,7 @@
-"""Building the index of 400,000 rows of about 2.2 KB, beside a cold `datasets.load_dataset("json")` of the same file; its memory; random rows.
+"""Building the index of 400,000 rows of about 2.2 KB, beside a cold `datasets.load_dataset("json")` of the same file; memory; random rows.
 
 Goals: at most a third of the time of `load_dataset`; less than 100 MiB above the interpreter with the package imported; 5,000 random rows
-in under 0.5 s. Each case runs in a process of its own, with the file out of the system's cache. WMTP_BENCH_ROWS sets another number of rows.
+in under 0.5 s. Each case runs in a process of its own, with the file out of the system's cache. WMTP_BENCH_ROWS sets another number.
 """
 import gzip
 import json
@@ -39,7 +39,7 @@ print(took, computed, above, opening, reading)
 
 
 def write_rows(path, n, per_problem=250):
-    "Rows as the preparation writes them: one statement for 250 programs (CodeContests has 285), every tenth program ending like the one before; returns bytes per row."
+    "Rows as the preparation writes them, 250 to a problem (CodeContests: 285), every tenth like the one before; returns bytes per row."
     shipped, draw = project_root()/'storage'/'datasets'/'microcode'/'train.jsonl.gz', random.Random(0)
     pool = [json.loads(line)['output'] for line in gzip.open(shipped)]
     words = 'read the numbers from each line and print their sum or -1 when there is none \u2264 10'.split()
@@ -52,10 +52,10 @@ def write_rows(path, n, per_problem=250):
                             cf_tags=['implementation', 'math'], has_tests=True, problem=f'codeforces/{p}_A. Sums', language='python3')
             if k % 10 != 9: body = '\n\n'.join(draw.choices(pool, k=8))
             label = ('incorrect', 'correct')[k % 2]
-            row = dict(instruction=statement, input='Input:\n3\n1 2 3\nOutput:\n6', output=f'# {i}\n{body}', is_correct=k % 2 == 1)
             meta['n_tokens'] = 300 + len(body) // 3
-            f.write(json.dumps({**{key: row[key] for key in ('instruction', 'input', 'output')}, 'task_id': f'codeforces/{p}_A. Sums_{label}_{k}',
-                                'is_correct': row['is_correct'], 'metadata': meta}, ensure_ascii=False) + '\n')
+            row = dict(instruction=statement, input='Input:\n3\n1 2 3\nOutput:\n6', output=f'# {i}\n{body}',
+                       task_id=f'codeforces/{p}_A. Sums_{label}_{k}', is_correct=k % 2 == 1, metadata=meta)
+            f.write(json.dumps(row, ensure_ascii=False) + '\n')
         f.flush()
         os.fsync(f.fileno())
     return path.stat().st_size / n
@@ -95,8 +95,9 @@ def run(draws, device):
     index, load = ([median(column) for column in zip(*found[what])] for what in found)
     names = 'load_dataset("json")', 'building the index'
     table(f'row index: {n:,} rows of {size:,.0f} bytes, file not cached, median of {len(floor)}', [
-        (names[0], load[0], 's', 1.), (names[1], index[0], 's', index[0] / load[0]), ('reading the bytes', median(floor), 's', median(floor) / load[0]),
-        ('opening the index again', index[3], 's', index[3] / load[0])])
+        (names[0], load[0], 's', 1.), (names[1], index[0], 's', index[0] / load[0]),
+        ('reading the bytes', median(floor), 's', median(floor) / load[0]), ('opening the index again', index[3], 's', index[3] / load[0])])
     table('row index: computing time', [(names[0], load[1], 's', 1.), (names[1], index[1], 's', index[1] / load[1])])
-    table('row index: peak memory above the imported package', [(names[0], load[2], 'MiB', 1.), (names[1], index[2], 'MiB', index[2] / load[2])])
+    table('row index: peak memory above the imported package', [
+        (names[0], load[2], 'MiB', 1.), (names[1], index[2], 'MiB', index[2] / load[2])])
     table('row index: 5,000 random rows, checked', [('reading', index[4] * 1000, 'ms', 1.)])
