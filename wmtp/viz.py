@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'STYLE', 'shade', 'rgb', 'tokens_html', 'tokens_ansi', 'small_figure', 'plot_curves', 'plot_reliability',
-           'plot_by_position', 'figure_html', 'table_html', 'report_html']
+           'plot_by_position', 'figure_html', 'table_html', 'program_html', 'report_html']
 
 # %% ../nbs/54_viz.ipynb #114e7242
 import base64
@@ -145,14 +145,22 @@ def table_html(
     text = lambda v: f'{v:.3f}' if isinstance(v, float) else str(v)
     return '<table>' + ''.join(f'<tr><td>{html.escape(k)}</td><td>{html.escape(text(v))}</td></tr>' for k, v in rows) + '</table>'
 
+def program_html(
+    program:str,
+    note:str, # what is to be said about it
+) -> str:
+    "A program and a line below it."
+    return f'<pre>{html.escape(program)}</pre><p>{html.escape(note)}</p>'
+
 def report_html(
     title:str,
     numbers, # (name, number) pairs that matter
     figures, # (caption, Figure) pairs
     examples, # (heading, html) pairs
+    about:str='Where the chance of success changes', # heading above the examples
 ) -> str: # a whole page
     "One self-contained page: the numbers, the pictures, the programs."
     pictures = ''.join(f'<figure>{figure_html(f)}<figcaption>{html.escape(caption)}</figcaption></figure>' for caption, f in figures)
     programs = ''.join(f'<h3>{html.escape(heading)}</h3>{body}' for heading, body in examples)
     return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
-            f'<h1>{html.escape(title)}</h1>{table_html(numbers)}{pictures}<h2>Where the chance of success changes</h2>{programs}</html>')
+            f'<h1>{html.escape(title)}</h1>{table_html(numbers)}{pictures}<h2>{html.escape(about)}</h2>{programs}</html>')
