@@ -103,9 +103,10 @@ class Attention(nn.Module):
         self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
         self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
 
-    def forward(self, x, table, mask=None, places=None, cache=None):
+    def forward(self, x, table, mask=None, places=None, cache=None, asking=None, asking_table=None):
         heads = lambda projected, n: projected.unflatten(-1, (n, self.head_dim))
-        q, k = rotate(heads(self.wq(x), self.n_heads), table), rotate(heads(self.wk(x), self.n_kv_heads), table)
+        if asking is None: asking, asking_table = x, table  # every position asks all up to itself
+        q, k = rotate(heads(self.wq(asking), self.n_heads), asking_table), rotate(heads(self.wk(x), self.n_kv_heads), table)
         q, k, v = (y.transpose(1, 2) for y in (q, k, heads(self.wv(x), self.n_kv_heads)))
         if cache is not None: k, v = (store(kept, places, new) for kept, new in zip(cache, (k, v)))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and x.shape[1] > 1,
@@ -131,8 +132,13 @@ class TransformerBlock(nn.Module):
         self.attention, self.feed_forward = Attention(args), FeedForward(args)
         self.attention_norm, self.ffn_norm = RMSNorm(args.dim, args.norm_eps), RMSNorm(args.dim, args.norm_eps)
 
-    def forward(self, x, table, mask=None, places=None, cache=None):
-        h = x + self.attention(self.attention_norm(x), table, mask, places, cache)
+    def forward(self, x, table, mask=None, places=None, cache=None, asked=None):
+        h = self.attention_norm(x)
+        if asked is None: h = x + self.attention(h, table, mask, places, cache)
+        else:  # from `Transformer.asked`: all positions are read, these alone answer
+            at, asking_table, mask = asked
+            x, asking = (y.gather(1, at[..., None].expand(-1, -1, y.shape[-1])) for y in (x, h))
+            h = x + self.attention(h, table, mask, places, cache, asking, asking_table)
         return h + self.feed_forward(self.ffn_norm(h))
 
 
@@ -184,9 +190,16 @@ class Transformer(nn.Module):
                 self.rope = rope_table(positions, self.args.head_dim, self.args.rope_theta)
         return self.rope
 
-    def _place(self, n_new, start_pos, kept, positions, segments, device):
-        "Turns, mask and places in the cache of a pass over `n_new` tokens; `kept` is a buffer of the cache."
-        room = None if kept is None else kept.shape[2]
+    def place(self,
+        n_new: int,  # tokens in this pass
+        start_pos: int | Tensor,  # position of the first of them; [batch] one for each row
+        cache: list | None = None,  # from `new_cache`
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        device=None,  # of the tokens
+    ) -> tuple:  # turns, mask and places in the cache, as every block takes them
+        "Where the tokens of a pass stand, worked out once for all blocks."
+        room = None if cache is None else cache[0][0].shape[2]
         if isinstance(start_pos, Tensor):  # every row at its own place; one that runs over the cache is refused by torch
             places = start_pos[:, None] + torch.arange(n_new, device=device)
             mask = torch.arange(room, device=device) <= places[:, None, :, None]
@@ -198,14 +211,24 @@ class Transformer(nn.Module):
         else: table = rope_table(positions, self.args.head_dim, self.args.rope_theta)
         return table, attention_mask(n_new, start_pos, segments, device), slice(start_pos, end)
 
+    def asked(self,
+        at: Tensor,  # [batch] the position in the pass that is to answer
+        n_new: int,  # as given to `place`
+        start_pos: int | Tensor,
+        cache: list,
+    ) -> tuple:  # for a block, which then gives [batch, 1, dim]
+        "One position of each row, its turn and its mask."
+        each, end = start_pos + at, cache[0][0].shape[2] if isinstance(start_pos, Tensor) else start_pos + n_new
+        mask = torch.arange(end, device=at.device) <= each[:, None, None, None]
+        return at[:, None], self.positions_table(end, at.device)[each][:, None], mask
+
     def _run(self, blocks, first, x, start_pos, cache, positions, segments):
         "Blocks one after another; `first` is the place of their buffers in the cache."
         if cache is None and (isinstance(start_pos, Tensor) or start_pos):
             raise ValueError(f"start_pos is {start_pos} without a cache; the tokens before it are needed")
         if cache is not None and (segments is not None or positions is not None):
             raise ValueError("positions and segments are for whole rows; leave the cache out")
-        kept = None if cache is None else cache[first][0]
-        table, mask, places = self._place(x.shape[1], start_pos, kept, positions, segments, x.device)
+        table, mask, places = self.place(x.shape[1], start_pos, cache, positions, segments, x.device)
         for i, block in enumerate(blocks):
             if self.checkpoint_blocks and torch.is_grad_enabled(): x = checkpoint(block, x, table, mask, use_reentrant=False)
             else: x = block(x, table, mask, places, None if cache is None else cache[first + i])

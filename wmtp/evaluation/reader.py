@@ -39,23 +39,34 @@ class PolicyReader:
         "Read the prompts; the logits of what follows."
         self.at = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device) # the position that spoke last
         self.cache = self.model.new_cache(len(prompts), max(map(len, prompts)) + GROWTH, self.n_drafts > 0)
-        latents = self.head(0, padded(prompts, self.device), 0)
-        return self.model.output(latents[torch.arange(len(prompts), device=self.device), self.at])[:, None]
+        self.read(padded(prompts, self.device), 0)
+        return self.logits(self.head(0, self.asked(self.at)))
 
-    def head(self, k0, tokens=None, start_pos=None): # -> [batch, seq, dim]
-        "Latents of a head, for new tokens or for those of the pass before."
-        if tokens is not None: self.start_pos, self.seen = start_pos, Transformer.trunk(self.model, tokens, start_pos, self.cache)
-        return Transformer.head_latents(self.model, k0, self.seen, self.start_pos, self.cache)
+    def read(self, tokens, start_pos):
+        "Run the blocks below the heads, as `Transformer.trunk` does; what the heads need stays here."
+        model, self.start_pos = self.model, start_pos
+        self.place, self.seen = model.place(tokens.shape[1], start_pos, self.cache, device=self.device), model.tok_embeddings(tokens)
+        for block, kept in zip(model.layers[:-1], self.cache): self.seen = block(self.seen, *self.place, kept)
+
+    def head(self, k0, asked=None): # -> [batch, seq, dim], with `asked` [batch, 1, dim]
+        "What the block of head k0 + 1 makes of the pass."
+        block = self.model.layers[-1] if k0 == 0 else self.model.extra_heads[k0 - 1]
+        return block(self.seen, *self.place, self.cache[len(self.model.layers) - 1 + k0], asked)
+
+    def asked(self, at): return self.model.asked(at, self.seen.shape[1], self.start_pos, self.cache)
+
+    def logits(self, latents): return self.model.output(self.model.norm(latents))
 
     def extend(self, tokens, starts, end): # -> [batch, seq, vocab]
         "Read tokens [batch, seq], each row from its own place [batch]; no place reaches `end`."
         self.make_room(end)
-        return self.model.output(self.head(0, tokens, starts))
+        self.read(tokens, starts)
+        return self.logits(self.head(0))
 
     def draft(self, at): # -> [batch, n_drafts, vocab]
         "What heads 2 and up say at position `at` [batch] of the last pass; also fills their cache."
-        rows = torch.arange(len(at), device=self.device)
-        return self.model.output(torch.stack([self.head(k0)[rows, at] for k0 in range(1, self.n_drafts + 1)], 1))
+        asked = self.asked(at)
+        return self.logits(torch.cat([self.head(k0, asked) for k0 in range(1, self.n_drafts + 1)], 1))
 
     def make_room(self, end):
         "At least `end` places."

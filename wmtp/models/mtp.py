@@ -105,7 +105,7 @@ def trunk(self:MetaLlamaMTPAdapter,
     attention_mask:Tensor|None=None, # [batch, seq] 1 = real, 0 = padding after it; None = no padding
     positions:Tensor|None=None, # [batch, seq] position of each token in its document; None = in the row
     segments:Tensor|None=None, # [batch, seq] document number of each token in packed rows; None = one document a row
-    start_pos:int=0, # position of the first token; above 0 the cache holds those before it
+    start_pos:int|Tensor=0, # position of the first token, or [batch] one for each row; the cache holds those before it
     cache:list|None=None, # from `new_cache`
 ) -> Tensor: # [batch, seq, dim], not normed
     "What all heads start from."
@@ -118,7 +118,7 @@ def head_latents(self:MetaLlamaMTPAdapter,
     trunk:Tensor, # [batch, seq, dim] from `trunk`
     positions:Tensor|None=None, # as given to `trunk`
     segments:Tensor|None=None, # as given to `trunk`
-    start_pos:int=0, # as given to `trunk`
+    start_pos:int|Tensor=0, # as given to `trunk`
     cache:list|None=None, # as given to `trunk`
 ) -> Tensor: # [batch, seq, dim], normed: times `output_weight` these are the logits
     "The latents of one head: its block on the trunk's output, then the norm all heads share."
@@ -139,7 +139,7 @@ def forward(self:MetaLlamaMTPAdapter,
     input_ids:Tensor, # [batch, seq] token ids, right-padded
     attention_mask:Tensor|None=None, # [batch, seq] 1 = real, 0 = padding after it
     return_all_heads:bool=False, # False = head 1 alone
-    start_pos:int=0, # position of the first token; above 0 the cache holds those before it
+    start_pos:int|Tensor=0, # position of the first token, or [batch] one for each row; the cache holds those before it
     cache:list|None=None, # from `new_cache`
 ) -> Tensor: # [batch, seq, vocab], with all heads [batch, seq, n_future, vocab]
     "Logits, for looking and for decoding; training takes `hidden_states`."
