@@ -1,11 +1,11 @@
-"""Train every arm of the experiment from several seeds on the embedded data and collect what came of it for nbs/92_compare_arms.ipynb.
+"""Train every arm of the experiment from one start and several seeds on the embedded data, let each write programs, and collect what came of it.
 
     python scripts/make_micro_models.py --only reference && wmtp_critic
-    python scripts/compare_arms.py --jobs 2                  # all arms, seeds 0 1 2: about half an hour on two CPU cores
+    python scripts/compare_arms.py --jobs 2                  # the start, then all arms, seeds 0 1 2: some hours on one CPU core, half of it on two
     python scripts/compare_arms.py --seeds 0 --arms baseline td --set training.max_steps=40
 
-Each run is the local configuration of its command, 200 steps long, with the settings below; a finished run is not made again. Runs lie in
-storage/checkpoints/compare/<arm>-<seed>/; the table goes to nbs/results/compare_arms.json.
+The start is a baseline of 2400 steps; each arm goes on from it with the settings below and is then evaluated on microcode's test problems. What is
+finished is not made again. All lies in storage/checkpoints/compare/; the table goes to nbs/results/compare_arms.json for nbs/92_compare_arms.ipynb.
 """
 import argparse
 import json
@@ -16,40 +16,54 @@ from concurrent.futures import ThreadPoolExecutor
 
 from wmtp.config import project_root
 
-LENGTH = ['training.max_steps=200', 'training.eval_every_steps=200', 'checkpoint.save_every_steps=200']  # shorter than the local default: 18 runs
-TARGET = ['weighting.target_ess=0.6', 'weighting.max_weight=5', 'weighting.normalize=mean_one']
+START = ['training.max_steps=2400', 'training.eval_every_steps=600', 'checkpoint.save_every_steps=600', 'training.lr_warmup_steps=100', 'runtime.seed=10']
+LENGTH = ['training.max_steps=120', 'training.eval_every_steps=120', 'checkpoint.save_every_steps=120', 'training.lr_warmup_steps=10', 'training.learning_rate=5e-4']
+EVALUATION = ['benchmark.pass_at=1 5', 'generation.n_samples=20', 'generation.speculative=true', 'generation.max_new_tokens=200', 'generation.temperature=0.8',
+              'models.value_model.checkpoint_path=storage/checkpoints/critic_local']
+SHARP = ['weighting.target_ess=0.6', 'weighting.max_weight=5', 'weighting.normalize=mean_one']
 ARMS = {  # arm -> (run, configuration, what differs from it)
     'baseline': ('baseline', None, []),
     'outcome told': ('baseline', 'reward_conditioned_local', []),
     'td': ('verifiable', None, []),
-    'td, ess .6': ('verifiable', None, TARGET),
-    'shuffled, ess .6': ('verifiable', None, [*TARGET, 'weighting.control=shuffled']),
+    'td, sharp': ('verifiable', None, SHARP),
+    'gae, sharp': ('verifiable', None, [*SHARP, 'weighting.advantage=gae']),
+    'td paths, sharp': ('verifiable', None, [*SHARP, 'weighting.head_weight=path']),
+    'shuffled, sharp': ('verifiable', None, [*SHARP, 'weighting.control=shuffled']),
     'rho1': ('rho1', None, []),
 }
 
 
-def train(arm, seed, settings, home):
-    "One run as a process of its own, unless it has finished before; its folder."
+def call(run, *arguments):
+    "One run as a process of its own on one thread."
+    code = f'import sys; from wmtp.cli import {run}; sys.exit({run}())'
+    done = subprocess.run([sys.executable, '-c', code, '--resume', 'auto', *arguments], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    if done.returncode: raise SystemExit(f"{' '.join(arguments)}: {done.stderr.strip()}")
+
+
+def train(arm, seed, settings, home, start):
+    "One arm from one seed, trained and evaluated unless it has been; its folder."
     run, config, own = ARMS[arm]
     folder = home/f"{arm.replace(',', '').replace(' ', '_')}-{seed}"
     if not (folder/'summary.json').exists():
-        code = f'import sys; from wmtp.cli import {run}; sys.exit({run}())'
-        command = [sys.executable, '-c', code, *(['--config', config] if config else []), '--resume', 'auto', '--set', *LENGTH, *own, *settings,
-                   f'runtime.seed={seed}', 'mlflow.enabled=false', f'checkpoint.save_dir={folder}']
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
-        if done.returncode: raise SystemExit(f"{arm}, seed {seed}: {done.stderr.strip()}")
+        call(run, *(['--config', config] if config else []), '--set', *LENGTH, *own, *settings, f'models.policy.path={start}', f'runtime.seed={seed}',
+             'mlflow.enabled=false', f'checkpoint.save_dir={folder}')
+    if not (home/f'{folder.name}-evaluation'/'summary.json').exists():
+        call('evaluate', '--set', *EVALUATION, f'models.policy.checkpoint_path={folder}', f"models.policy.state_outcome={'told' in arm}".lower(),
+             f'runtime.seed={seed}', 'mlflow.enabled=false', f"save_dir={home/f'{folder.name}-evaluation'}")
     print(arm, seed, 'done', flush=True)
     return folder
 
 
 def collect(arm, seed, folder):
-    "What a finished run found: its held-out metrics, the means of its weight statistics, its time."
-    summary = json.loads((folder/'summary.json').read_text())
+    "What a finished run found: its held-out metrics, the means of its weight statistics, what its programs came to."
+    summary, judged = (json.loads((path/'summary.json').read_text()) for path in (folder, folder.with_name(f'{folder.name}-evaluation')))
     rows = [json.loads(line) for line in (folder/'journal.jsonl').read_text().splitlines()]
     weights = {name: sum(row[name] for row in rows if name in row) / sum(name in row for row in rows)
                for name in ('weight/mean', 'weight/ess_share', 'weight/beta', 'data/correct') if any(name in row for row in rows)}
-    metrics = {name: round(x, 5) for name, x in (summary['metrics'] | weights).items()}
-    return {'arm': arm, 'seed': seed, 'steps': summary['steps'], 'wall_s': summary['wall_s'], 'config_sha256': summary['config_sha256'], 'metrics': metrics}
+    written = {f'eval/{name}': x for name, x in judged['metrics'].items()}
+    metrics = {name: x and round(x, 5) for name, x in (summary['metrics'] | weights | written).items()}
+    return {'arm': arm, 'seed': seed, 'steps': summary['steps'], 'wall_s': summary['wall_s'], 'config_sha256': summary['config_sha256'],
+            'failures': judged['failures'], 'metrics': metrics}
 
 
 def main():
@@ -57,11 +71,13 @@ def main():
     parser.add_argument('--arms', nargs='+', choices=ARMS, default=list(ARMS), metavar='ARM', help=f"of {', '.join(ARMS)}")
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time, one CPU thread each')
-    parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[], help='change single keys of every run')
+    parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[], help='change single keys of every training run')
     args = parser.parse_args()
-    home, root = project_root()/'storage'/'checkpoints'/'compare', project_root()
+    root, home = project_root(), project_root()/'storage'/'checkpoints'/'compare'
+    if not (home/'start'/'summary.json').exists(): call('baseline', '--set', *START, 'mlflow.enabled=false', f"checkpoint.save_dir={home/'start'}")
+    start = json.loads((home/'start'/'summary.json').read_text())['checkpoint']['best']
     todo = [(arm, seed) for seed in args.seeds for arm in args.arms]
-    with ThreadPoolExecutor(args.jobs) as pool: folders = list(pool.map(lambda job: train(*job, args.set, home), todo))
+    with ThreadPoolExecutor(args.jobs) as pool: folders = list(pool.map(lambda job: train(*job, args.set, home, start), todo))
     found = [collect(*job, folder) for job, folder in zip(todo, folders)]
     (root/'nbs'/'results').mkdir(exist_ok=True)
     (root/'nbs'/'results'/'compare_arms.json').write_text(json.dumps(found, indent=1) + '\n')

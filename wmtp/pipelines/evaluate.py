@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Judged', 'find_model', 'open_judged', 'open_benchmark', 'write_unit', 'run_unit', 'open_reranker', 'Judgement',
-           'collect', 'by_task', 'metrics_of', 'read_judgement', 'passes_figure', 'evaluation_page', 'open_run',
-           'progress', 'three_passes', 'finish', 'run_evaluate']
+           'collect', 'by_task', 'speculation', 'metrics_of', 'read_judgement', 'passes_figure', 'evaluation_page',
+           'open_run', 'progress', 'three_passes', 'finish', 'run_evaluate']
 
 # %% ../../nbs/73_pipelines.evaluate.ipynb #f6b505d3
 import json
@@ -23,10 +23,11 @@ from ..config import check_paths, config_sha256, project_root, resolve_path, to_
 from ..core import InputError, file_sha256, resolve_device, resolve_dtype
 from ..data.collate import Tokenizer, load_tokenizer
 from ..evaluation.benchmarks import Benchmark, check_references, completed, judge, load_benchmark
-from ..evaluation.generate import generate
+from ..evaluation.generate import Generation, generate
 from ..evaluation.pass_at_k import summarise
 from ..evaluation.samples import answer_values, do_units, failure_counts, in_units, make_requests, read_unit, reranking
 from ..evaluation.sandbox import Sandbox
+from ..evaluation.speculative import acceptance
 from ..models.lora import load_lora, merge_lora
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from ..models.value_model import ValueModel
@@ -164,6 +165,11 @@ def by_task(rows:list, key) -> dict: # task -> [value of each sample]
     for row in rows: found.setdefault(row['task_id'], []).append(key(row))
     return found
 
+def speculation(samples:list, n_future:int) -> dict: # name -> number
+    "How far ahead the extra heads were right."
+    told = acceptance([Generation(s['ids'], s['completion'], s['finish'], s['n_steps'], s['accepted']) for s in samples], n_future)
+    return {'speculative/tokens_per_pass': told['tokens_per_pass']} | {f'speculative/head{k}_accepted': x for k, x in told['head_acceptance'].items()}
+
 def metrics_of(
     cfg,
     j:Judgement,
@@ -174,7 +180,7 @@ def metrics_of(
     found = summarise([(len(p), sum(p)) for p in passed.values()], map(int, cfg.benchmark.pass_at.split()), cfg.runtime.seed)
     found |= {f'finish/{kind}': sum(s['finish'] == kind for s in j.samples) / len(j.samples) for kind in ('eos', 'stop', 'length')}
     found['tokens_per_program'] = sum(len(s['ids']) for s in j.samples) / len(j.samples)
-    if cfg.generation.speculative: found |= {f'speculative/{k}': v for k, v in acceptance(j.samples, n_future).items() if isinstance(v, (int, float))}
+    if cfg.generation.speculative: found |= speculation(j.samples, n_future)
     if j.values is not None:
         values = by_task([row | {'value': v} for row, v in zip(j.verdicts, j.values)], lambda row: row['value'])
         found |= {f'rerank/{k}': v for k, v in reranking(values, passed, cfg.runtime.seed).items()}
