@@ -149,13 +149,16 @@ def fault_of(
     wanted:dict, # what about.json must say
 ) -> str|None: # None = the index is good
     "What is wrong with an index."
-    try: about = json.loads((folder/'about.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): return 'there was none' if not folder.exists() else 'it is damaged'
-    if about.get('version') != VERSION: return 'it is of another version of wmtp'
+    if not folder.exists(): return 'there was none'
+    try:
+        about = json.loads((folder/'about.json').read_text(encoding='utf-8'))
+        version, size, sha256, files = about['version'], about['bytes'], about['report']['sha256'], about['files'].items()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError): return 'it is damaged'
+    if version != VERSION: return 'it is of another version of wmtp'
     for key, value in wanted.items():
         if about.get(key) != value: return f'it was made with {key} {about.get(key)}'
-    if about['bytes'] != path.stat().st_size or about['report']['sha256'] != file_sha256(path): return 'the data has changed'
-    for name, sha256 in about['files'].items():
+    if size != path.stat().st_size or sha256 != file_sha256(path): return 'the data has changed'
+    for name, sha256 in files:
         file = folder/name
         try:
             if file.is_symlink() or file_sha256(file) != sha256: return f'{name} is damaged'
@@ -175,7 +178,9 @@ def open_index(
     wanted, lock = dict(on_bad_row=on_bad_row, every_row=every_row), folder.with_name(f'.lock-{folder.name}')
     next(numbered_lines(path), None) # a missing or damaged file is an error of one line
     if fault_of(path, folder, wanted):
+        if folder.exists() and not folder.is_dir(): raise InputError(f"{folder}: is not an index; move it away, or set data.index_dir to another folder")
         try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(lock):
                 if fault := fault_of(path, folder, wanted):
                     started = time.perf_counter()

@@ -10,6 +10,7 @@ __all__ = ['SPACED', 'COMPACT', 'POOL', 'SIDES', 'COLUMNS', 'Spelling', 'LineSca
 # %% ../../nbs/14b_data.row_scan.ipynb #d9bc57a1
 import json
 import os
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ class LineScan:
         every_row:bool=False, # check the texts too, as `read_rows` does
     ):
         self.spelling, self.every_row, self.known, self.names, self.bad = spelling, every_row, {}, {}, []
+        self.extra = {} # names of fields that nobody reads -> indices of lines
         self.space = np.empty(0, bool) # for one large intermediate result, used again and again
 
 def good_number(
@@ -176,10 +178,11 @@ def long_way(self:LineScan,
     i:int, # index of the line in this part of the file
 ) -> tuple: # kind, problem, tokens, task, program
     "What a line says, by reading all of it."
-    try: row, _ = check_row(line)
+    try: row, ignored = check_row(line)
     except BadRow as fault:
         self.bad.append((i, fault))
         return -1, -1, -1, 0, 0
+    if ignored: self.extra.setdefault(tuple(ignored), array('q')).append(i)
     return (12 * row['is_correct'] + row['metadata']['difficulty'], self.number(problem_id(row)),
             good_number(row['metadata'].get('n_tokens')), hash(spelled(row['task_id'])), hash(spelled(row['output'])))
 
@@ -261,6 +264,7 @@ class Scan:
     programs:np.ndarray # [N] int64, hash of the program, likewise
     names:list # of the problems
     bad:list # (index, BadRow)
+    extra:dict # names of fields that nobody reads -> [K] indices of lines
 
     def __len__(self): return len(self.starts)
 
@@ -308,17 +312,18 @@ def join_parts(
     parts:list, # from `scan_part`, in the order of the file
 ) -> Scan:
     "The parts of a file as one, problems numbered anew."
-    names, bad, columns, n = {}, [], [[np.zeros(0, dtype)] for dtype in COLUMNS.values()], 0
+    names, bad, extra, columns, n = {}, [], {}, [[np.zeros(0, dtype)] for dtype in COLUMNS.values()], 0
     for part, found in parts:
         number = np.array([names.setdefault(name, len(names)) for name in part.names] + [-1], np.int32) # [-1] stays -1
         bad += [(n + i, fault) for i, fault in part.bad]
+        for fields, lines in part.extra.items(): extra[fields] = np.r_[extra.get(fields, np.zeros(0, np.int64)), n + np.array(lines)]
         for block in found:
             block[3] = number[block[3]]
             n += len(block[0])
             for column, piece in zip(columns, block): column.append(piece)
         found.clear()
     for i in range(len(columns)): columns[i] = np.concatenate(columns[i])
-    return Scan(*columns, list(names), bad)
+    return Scan(*columns, list(names), bad, extra)
 
 def scan_file(
     path, # a plain file
@@ -387,6 +392,9 @@ def kept_rows(
         leave_out(fault, f"{path}:{i + 1}: {fault}", earlier, report, on_bad_row)
         keep[i] = False
         if fault.also: keep[fault.also - 1] = False
+    for fields, lines in scan.extra.items():
+        n = int((~np.isin(lines, [i for i, _ in bad])).sum())
+        report.ignored_fields.update((name, report.ignored_fields.get(name, 0) + n) for name in fields if n)
     if not keep.any(): raise InputError(f"{path}: no usable row in {report.n_skipped} lines; first: {report.first_bad}")
     report.n_rows = int(keep.sum())
     return np.flatnonzero(keep), report

@@ -6,7 +6,7 @@
 __all__ = ['POINTS', 'BY_EYE', 'LEFT_OUT', 'PICKLES', 'PICKLED', 'KEYS', 'ANYWHERE', 'OWN_TEXT', 'TEXTS', 'RUN_FILES', 'CLIENT',
            'Entry', 'Upload', 'name_fault', 'list_folder', 'is_pickle', 'secrets', 'is_rows', 'check_row_files',
            'check_metadata', 'travelling_manifest', 'forms_for', 'inspect', 'human_size', 'licences', 'checklist',
-           'check_destination', 'commands', 'stage', 'send']
+           'check_destination', 'check_client', 'commands', 'stage', 'send']
 
 # %% ../../nbs/55_runtime.upload.ipynb #514bef7a
 import fnmatch
@@ -269,6 +269,10 @@ def check_destination(
         raise InputError(f"{text!r} is no place in a volume; wanted volume://STORAGE/VOLUME or volume://STORAGE/VOLUME/FOLDER")
     return text.rstrip('/')
 
+def check_client() -> None:
+    "Nothing, when the vessl command is installed; else an `InputError`."
+    if not shutil.which('vessl'): raise InputError(f"the vessl command is missing; pip install {CLIENT}, then `vessl configure`")
+
 def commands(
     found:Upload,
     destination:str, # checked
@@ -301,8 +305,8 @@ def send(
 ) -> int: # files sent
     "Upload what was inspected; an `InputError` if anything speaks against it, a `RunError` if the client fails."
     destination = check_destination(destination)
-    if found.refused: raise InputError(f"{found.folder}: {len(found.refused)} points speak against the upload; nothing was sent")
-    if not shutil.which('vessl'): raise InputError(f"the vessl command is missing; pip install {CLIENT}, then `vessl configure`")
+    if found.refused: raise InputError(f"{found.folder}: nothing was sent; {len(found.refused)} x refused, the first: {found.refused[0][1]}")
+    check_client()
     steps = commands(found, destination, stage(found, Path(scratch)))
     for n, (entry, command) in enumerate(steps):
         if entry and (entry.path.stat().st_size != entry.size or file_sha256(entry.path) != entry.sha256):

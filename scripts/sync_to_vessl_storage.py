@@ -1,0 +1,68 @@
+"""Show what an upload of a folder to a VESSL volume would be, or do it.
+
+    python scripts/sync_to_vessl_storage.py storage/datasets/codecontests volume://vessl-storage/wmtp-codecontests        # sends nothing
+    python scripts/sync_to_vessl_storage.py storage/datasets/codecontests volume://vessl-storage/wmtp-codecontests --go   # sends
+    python scripts/sync_to_vessl_storage.py storage/checkpoints/critic --check                                            # the checklist
+
+Shows every file with its size and SHA-256, what is left out (trainer/ of checkpoints, indices, caches), what speaks against the upload, and
+the commands that would be run. --check goes through the checklist of storage/README.md point by point: `ok` and `NO` are this program's,
+`look` is for you. While one point says NO nothing is sent. Only --go needs the vessl command, set up with `vessl configure`.
+Exit code: 0 nothing speaks against it (with --go: all was sent), 1 something does, or sending failed, 2 wrong arguments.
+"""
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('folder', type=Path, help='what to upload: a prepared data set, a model, a checkpoint or a whole run')
+    p.add_argument('destination', nargs='?', help='volume://STORAGE/VOLUME or volume://STORAGE/VOLUME/FOLDER')
+    p.add_argument('--check', action='store_true', help='only the checklist; nothing is sent')
+    p.add_argument('--go', action='store_true', help='really send, if nothing speaks against it')
+    p.add_argument('--leave-out', nargs='+', default=[], metavar='NAME', help='names or patterns that stay here, such as report.html')
+    p.add_argument('--skip-programs', action='store_true', help='millions of rows: programs are not parsed; copies are found by their text')
+    return p.parse_args()
+
+
+def show(found, destination, scratch):
+    "The listing of a dry run."
+    from wmtp.runtime.upload import commands, human_size, stage
+    for entry in found.entries: print(f'{entry.sha256}  {entry.size:>16,}  {entry.name}')
+    for name, why in found.left_out: print(f'left out: {name} ({why})')
+    for _, what in found.refused: print(f'REFUSED: {what}')
+    print(f'{len(found.entries)} files, {human_size(sum(entry.size for entry in found.entries))}')
+    if destination and not found.refused:
+        for _, command in commands(found, destination, stage(found, scratch)): print(' '.join(command))
+        print('nothing was sent; the same command with --go sends')
+
+
+def run(args):
+    from wmtp.core import InputError
+    from wmtp.runtime.upload import check_client, check_destination, checklist, inspect, send
+    destination = args.destination and check_destination(args.destination)
+    if args.go and not destination: raise InputError('--go needs a destination; wanted volume://STORAGE/VOLUME after the folder')
+    if args.go and args.check: raise InputError('--check sends nothing and --go sends; give one of them')
+    if args.go: check_client()
+    with tempfile.TemporaryDirectory() as scratch:
+        found = inspect(args.folder, scratch, tuple(args.leave_out), not args.skip_programs)
+        if args.check: print(*checklist(found, destination), sep='\n')
+        elif args.go and not found.refused: print(f'{send(found, destination, scratch)} files were sent')
+        else: show(found, destination, Path(scratch))
+    return int(bool(found.refused))
+
+
+def main():
+    args = arguments()
+    from wmtp.core import InputError, RunError
+    try: return run(args)
+    except (InputError, RunError, OSError) as e:
+        print(f'sync_to_vessl_storage: {e}', file=sys.stderr)
+        return 2 if isinstance(e, InputError) else 1
+    except KeyboardInterrupt:
+        print('sync_to_vessl_storage: stopped; start again to send the rest', file=sys.stderr)
+        return 130
+
+
+if __name__ == '__main__': sys.exit(main())
