@@ -1,11 +1,11 @@
 """Train every arm of the experiment from one start and several seeds on the embedded data, let each write programs, and collect what came of it.
 
-    python scripts/make_micro_models.py --only reference && wmtp_critic
-    python scripts/compare_arms.py --jobs 2                  # the start, then all arms, seeds 0 1 2: some hours on one CPU core, half of it on two
+    python scripts/make_micro_models.py && wmtp_critic
+    python scripts/compare_arms.py --jobs 2                  # all arms, seeds 0 1 2: about an hour on two CPU cores
     python scripts/compare_arms.py --seeds 0 --arms baseline td --set training.max_steps=40
 
-The start is a baseline of 2400 steps; each arm goes on from it with the settings below and is then evaluated on microcode's test problems. What is
-finished is not made again. All lies in storage/checkpoints/compare/; the table goes to nbs/results/compare_arms.json for nbs/92_compare_arms.ipynb.
+The start is the micro policy; each arm goes on from it with the settings below, and its best checkpoint is evaluated on microcode's test problems. What
+is finished is not made again. All lies in storage/checkpoints/compare/; the table goes to nbs/results/compare_arms.json for nbs/92_compare_arms.ipynb.
 """
 import argparse
 import json
@@ -16,9 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from wmtp.config import project_root
 
-START = ['training.max_steps=2400', 'training.eval_every_steps=600', 'checkpoint.save_every_steps=600', 'training.lr_warmup_steps=100', 'runtime.seed=10']
 LENGTH = ['training.max_steps=120', 'training.eval_every_steps=120', 'checkpoint.save_every_steps=120', 'training.lr_warmup_steps=10', 'training.learning_rate=5e-4']
-EVALUATION = ['benchmark.pass_at=1 5', 'generation.n_samples=20', 'generation.speculative=true', 'generation.max_new_tokens=200', 'generation.temperature=0.8',
+EVALUATION = ['benchmark.pass_at=1 5', 'generation.n_samples=10', 'generation.speculative=true', 'generation.max_new_tokens=200', 'generation.temperature=0.8',
               'models.value_model.checkpoint_path=storage/checkpoints/critic_local']
 SHARP = ['weighting.target_ess=0.6', 'weighting.max_weight=5', 'weighting.normalize=mean_one']
 ARMS = {  # arm -> (run, configuration, what differs from it)
@@ -40,12 +39,12 @@ def call(run, *arguments):
     if done.returncode: raise SystemExit(f"{' '.join(arguments)}: {done.stderr.strip()}")
 
 
-def train(arm, seed, settings, home, start):
+def train(arm, seed, settings, home):
     "One arm from one seed, trained and evaluated unless it has been; its folder."
     run, config, own = ARMS[arm]
     folder = home/f"{arm.replace(',', '').replace(' ', '_')}-{seed}"
     if not (folder/'summary.json').exists():
-        call(run, *(['--config', config] if config else []), '--set', *LENGTH, *own, *settings, f'models.policy.path={start}', f'runtime.seed={seed}',
+        call(run, *(['--config', config] if config else []), '--set', *LENGTH, *own, *settings, 'models.policy.path=storage/models/micro-policy', f'runtime.seed={seed}',
              'mlflow.enabled=false', f'checkpoint.save_dir={folder}')
     if not (home/f'{folder.name}-evaluation'/'summary.json').exists():
         call('evaluate', '--set', *EVALUATION, f'models.policy.checkpoint_path={folder}', f"models.policy.state_outcome={'told' in arm}".lower(),
@@ -74,10 +73,8 @@ def main():
     parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[], help='change single keys of every training run')
     args = parser.parse_args()
     root, home = project_root(), project_root()/'storage'/'checkpoints'/'compare'
-    if not (home/'start'/'summary.json').exists(): call('baseline', '--set', *START, 'mlflow.enabled=false', f"checkpoint.save_dir={home/'start'}")
-    start = json.loads((home/'start'/'summary.json').read_text())['checkpoint']['best']
     todo = [(arm, seed) for seed in args.seeds for arm in args.arms]
-    with ThreadPoolExecutor(args.jobs) as pool: folders = list(pool.map(lambda job: train(*job, args.set, home, start), todo))
+    with ThreadPoolExecutor(args.jobs) as pool: folders = list(pool.map(lambda job: train(*job, args.set, home), todo))
     found = [collect(*job, folder) for job, folder in zip(todo, folders)]
     (root/'nbs'/'results').mkdir(exist_ok=True)
     (root/'nbs'/'results'/'compare_arms.json').write_text(json.dumps(found, indent=1) + '\n')

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 from huggingface_hub.errors import StrictDataclassError
-from peft import LoraConfig, inject_adapter_in_model
+from peft import inject_adapter_in_model
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -21,6 +21,7 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedConfig, PreTrainedMo
 from ..core import InputError
 from ..data.collate import check_right_padded
 from ..data.packing import document_mask
+from .lora import lora_config
 from .weights import check_tensors, portable_path, quiet, read_json, report_dtypes
 from .weights import stored_tensors, trusted_backbone, weight_files, weights_sha256
 
@@ -196,8 +197,7 @@ def add_lora(self:ValueModel,
 @patch
 def _inject_lora(self:ValueModel):
     sizes = self.config.lora
-    config = LoraConfig(r=sizes['rank'], lora_alpha=sizes['alpha'], lora_dropout=sizes['dropout'], target_modules=LORA_TARGETS)
-    inject_adapter_in_model(config, self.backbone)
+    inject_adapter_in_model(lora_config(sizes['rank'], sizes['alpha'], sizes['dropout'], LORA_TARGETS), self.backbone)
 
 # %% ../../nbs/23_models.value_model.ipynb #a9500df3
 def torch_checkpoint(function, *args, **kwargs):

@@ -80,7 +80,7 @@ def check_tensors(
     for fault, keys in faults.items():
         more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ''
         shapes = f": stored {list(found[keys[0]][0])}, wanted {list(wanted[keys[0]])}" if keys and fault.startswith('has') else ''
-        if keys: raise InputError(f"{where}: weight {keys[0]} {fault}{more}{shapes}; config.json and the weights do not belong together")
+        if keys: raise InputError(f"{where}: weight {keys[0]} {fault}{more}{shapes}; the sizes and the weights do not belong together")
 
 # %% ../../nbs/19_models.weights.ipynb #43be5d4e
 def report_dtypes(
