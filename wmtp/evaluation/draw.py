@@ -27,15 +27,14 @@ def nucleus(
 
 # %% ../../nbs/69_evaluation.draw.ipynb #f0012ca1
 def draw(
-    weights:Tensor, # [batch, vocab] at least 0, of any sum above 0
-    u:Tensor, # [batch] in [0, 1)
-) -> Tensor: # [batch] ids
-    "The token that each number falls on, tokens lying in order of probability."
-    ordered, ids = weights.sort(dim=-1, descending=True, stable=True)
-    border = ordered.cumsum(-1)
-    place = (border <= u[..., None] * border[..., -1:]).sum(-1, keepdim=True)
-    last = (ordered > 0).sum(-1, keepdim=True) - 1 # rounding must not give a token of probability 0
-    return ids.gather(-1, place.minimum(last))[..., 0]
+    weights:Tensor, # [batch, ..., vocab] at least 0, of any sum above 0
+    u:Tensor, # [batch, ...] in [0, 1)
+) -> Tensor: # [batch, ...] ids
+    "The token that each number falls on, tokens lying in order of their ids."
+    border = weights.cumsum(-1)
+    place = (border <= u[..., None] * border[..., -1:]).sum(-1)
+    last = weights.shape[-1] - 1 - (weights.flip(-1) > 0).int().argmax(-1) # rounding must not give a token of probability 0
+    return place.minimum(last)
 
 # %% ../../nbs/69_evaluation.draw.ipynb #30fd40a5
 def uniforms(

@@ -1,0 +1,81 @@
+"""Decoding: with a cache beside without one, 16 rows beside 1, drafts of the extra heads beside plain greedy.
+
+Goals: the cache at least 5 times faster over 256 new tokens; 16 rows at least 4 times the tokens per second of one; drafts at least 1.3 times
+plain greedy, one row at a time, with a trained micro policy on microcode's prompts. Drafts depend on training, so that part needs
+storage/models/micro-policy: `python scripts/make_micro_models.py --only policy --set training.max_steps=600`, some minutes.
+"""
+import torch
+from measure import median, table, timed
+
+from wmtp.config import project_root
+from wmtp.data.collate import load_tokenizer
+from wmtp.evaluation.benchmarks import load_benchmark
+from wmtp.evaluation.generate import generate
+from wmtp.evaluation.speculative import acceptance, speedup_bound
+from wmtp.models.mtp import MetaLlamaMTPAdapter
+
+FOLDER = project_root()/'storage'/'models'/'micro-policy'
+
+
+class NoEnd:
+    "A tokenizer without an end of text, so that every answer has full length."
+    bos_id, eos_id, vocab_size = 1, -1, 768
+
+    def decode(self, ids): return ''
+
+
+def interleaved(works, draws):
+    "Median seconds of each call, the calls in turn; the first round warms up."
+    seconds = {name: [] for name in works}
+    for _ in range(1 + draws):
+        for name, work in works.items(): seconds[name].append(timed(work))
+    return {name: median(s[1:]) for name, s in seconds.items()}
+
+
+@torch.inference_mode()
+def read_again(model, prompt, n):
+    "Greedy decoding that reads the whole row for every token."
+    row = torch.tensor([prompt], device=model.device)
+    for _ in range(n): row = torch.cat([row, model(row)[:, -1:].argmax(-1)], 1)
+
+
+def sizes(draws, device):
+    "Cache and batch, by a random policy of the micro policy's size."
+    torch.manual_seed(0)
+    model = MetaLlamaMTPAdapter.micro(768, 128, 7, 4, 336, 512).to(device).eval()
+    prompts = torch.randint(4, 768, (16, 40)).tolist()
+    took = interleaved({'everything read again': lambda: read_again(model, prompts[0], 256),
+                        'with cache': lambda: generate(model, NoEnd(), prompts[:1], 256),
+                        'with cache, 16 rows': lambda: generate(model, NoEnd(), prompts, 256)}, draws)
+    speed = {name: 256 * (16 if '16' in name else 1) / s for name, s in took.items()}
+    table('decoding: 256 new tokens after 40, dim 128, 4 blocks; goal: 5.00x with the cache', [
+        (name, v, 'tokens/s', v / speed['everything read again']) for name, v in speed.items()])
+    print(f"  16 rows beside 1: {speed['with cache, 16 rows'] / speed['with cache']:.2f}x; goal: 4.00x")
+
+
+def drafts(draws, device):
+    "Plain and speculative greedy decoding of the trained policy."
+    if not FOLDER.exists():
+        print(f'\ndecoding with drafts: not measured, {FOLDER.relative_to(project_root())} is missing; see the head of this file')
+        return
+    model, tokenizer = MetaLlamaMTPAdapter.from_pretrained(FOLDER).to(device), load_tokenizer(FOLDER)
+    prompts = [task.prompt for task in load_benchmark('microcode').tasks][::2]
+    for batch_size in (1, 16):
+        ways = {'plain greedy': False, 'with drafts': True}
+        written = {name: generate(model, tokenizer, prompts, 200, batch_size=batch_size, speculative=way) for name, way in ways.items()}
+        same = sum(a.ids == b.ids for a, b in zip(*written.values()))
+        took = interleaved({name: lambda way=way, n=batch_size: generate(model, tokenizer, prompts, 200, batch_size=n, speculative=way)
+                            for name, way in ways.items()}, draws)
+        tokens = sum(len(g.ids) for g in written['plain greedy'])
+        table(f'decoding: {len(prompts)} microcode prompts, {batch_size} at a time, {same} answers identical; goal: 1.30x one at a time', [
+            (name, tokens / s, 'tokens/s', took['plain greedy'] / s) for name, s in took.items()])
+    length = acceptance(written['with drafts'], model.n_future)['tokens_per_pass']
+    n_trunk = len(model.layers) - 1
+    print(f'  {length:.2f} tokens per pass: by blocks at most {speedup_bound(length, n_trunk, model.n_future):.2f}x here, '
+          f'{speedup_bound(length, 28, 4):.2f}x with the 28 blocks of trunk and 4 heads of the 7B model')
+
+
+def run(draws, device):
+    "Cache and batch, then drafts."
+    sizes(draws, device)
+    drafts(draws, device)
