@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-SECTIONS = {'batches': 'batches', 'lambda': 'credit', 'help': 'startup', 'mtp_loss': 'mtp_loss', 'trunk': 'trunk', 'sandbox': 'sandbox'}  # section -> file in scripts/benchmarks
+SECTIONS = {'batches': 'batches', 'lambda': 'credit', 'help': 'startup', 'mtp_loss': 'mtp_loss', 'trunk': 'trunk', 'sandbox': 'sandbox', 'decoding': 'decoding', 'prepare': 'prepare', 'row_index': 'row_index'}  # section -> file in scripts/benchmarks
 
 
 def main():
