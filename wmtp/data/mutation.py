@@ -75,7 +75,8 @@ def constant_edits(node):
     if type(v) is int: values = [v + 1] + [v - 1] * (v > 0)
     elif isinstance(v, bool): values = [not v]
     elif v is None: values = [False]
-    else: values = ['o' if v.isalpha() else '2'] if len(v) == 1 else []
+    elif isinstance(v, str) and len(v) == 1: values = ['o' if v.isalpha() else '2']
+    else: values = [] # fractions, bytes and long texts stay as they are
     return [('constant', [(node, 'value', value)]) for value in values]
 
 def name_edits(node, field, used):
