@@ -1,7 +1,8 @@
 """Decoding: with a cache beside without one, 16 rows beside 1, drafts of the extra heads beside plain greedy.
 
-Goals: the cache at least 5 times faster over 256 new tokens; 16 rows at least 4 times the tokens per second of one; drafts at least 1.3 times
-plain greedy, one row at a time, with a trained micro policy on microcode's prompts. Drafts depend on training, so that part needs
+Goals: the cache at least 5 times faster over 256 new tokens (at the micro policy's size a step costs mostly its 100 or so calls, so a larger size stands
+beside it); 16 rows at least 4 times the tokens per second of one; drafts at least 1.3 times plain greedy, one row at a time, with a trained micro
+policy on microcode's prompts. Drafts depend on training, so that part needs
 storage/models/micro-policy: `python scripts/make_micro_models.py --only policy --set training.max_steps=600`, some minutes.
 """
 import torch
@@ -39,16 +40,16 @@ def read_again(model, prompt, n):
     for _ in range(n): row = torch.cat([row, model(row)[:, -1:].argmax(-1)], 1)
 
 
-def sizes(draws, device):
-    "Cache and batch, by a random policy of the micro policy's size."
+def sizes(draws, device, dim, n_layers, hidden_dim):
+    "Cache and batch, by a random policy."
     torch.manual_seed(0)
-    model = MetaLlamaMTPAdapter.micro(768, 128, 7, 4, 336, 512).to(device).eval()
+    model = MetaLlamaMTPAdapter.micro(768, dim, n_layers, 4, hidden_dim, 512).to(device).eval()
     prompts = torch.randint(4, 768, (16, 40)).tolist()
     took = interleaved({'everything read again': lambda: read_again(model, prompts[0], 256),
                         'with cache': lambda: generate(model, NoEnd(), prompts[:1], 256),
                         'with cache, 16 rows': lambda: generate(model, NoEnd(), prompts, 256)}, draws)
     speed = {name: 256 * (16 if '16' in name else 1) / s for name, s in took.items()}
-    table('decoding: 256 new tokens after 40, dim 128, 4 blocks; goal: 5.00x with the cache', [
+    table(f'decoding: 256 new tokens after 40, dim {dim}, {n_layers - 3} blocks; goal: 5.00x with the cache', [
         (name, v, 'tokens/s', v / speed['everything read again']) for name, v in speed.items()])
     print(f"  16 rows beside 1: {speed['with cache, 16 rows'] / speed['with cache']:.2f}x; goal: 4.00x")
 
@@ -77,5 +78,5 @@ def drafts(draws, device):
 
 def run(draws, device):
     "Cache and batch, then drafts."
-    sizes(draws, device)
+    for size in ((128, 7, 336), (256, 11, 688)): sizes(draws, device, *size)
     drafts(draws, device)
