@@ -1,9 +1,9 @@
 """Decoding: with a cache beside without one, 16 rows beside 1, drafts of the extra heads beside plain greedy.
 
-Goals: the cache at least 5 times faster over 256 new tokens (at the micro policy's size a step costs mostly its 100 or so calls, so a larger size stands
-beside it); 16 rows at least 4 times the tokens per second of one; drafts at least 1.3 times plain greedy, one row at a time, with a trained micro
-policy on microcode's prompts. Drafts depend on training, so that part needs
-storage/models/micro-policy: `python scripts/make_micro_models.py --only policy --set training.max_steps=600`, some minutes.
+Goals: the cache at least 5 times faster over 256 new tokens (at the micro policy's size a step
+costs mostly its hundred or so calls, so a larger size stands beside it); 16 rows at least 4 times the tokens per second of one; drafts at
+least 1.3 times plain greedy, one row at a time, with a trained micro policy on microcode's prompts. Drafts depend on training, so that part needs
+storage/models/micro-policy: `python scripts/make_micro_models.py --only policy`, some minutes.
 """
 import torch
 from measure import median, table, timed
