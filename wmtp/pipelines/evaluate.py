@@ -54,8 +54,10 @@ def find_model(
     tracking_uri:str|None=None,
 ) -> Path:
     "The folder that is meant; that of a run or a checkpoint of ours is verified."
-    plain = not source.startswith('runs:/') and (resolve_path(source)/'config.json').is_file() and not (resolve_path(source)/'wmtp.json').is_file()
-    return resolve_path(source) if plain else find_checkpoint(source, cache, 'models.policy.checkpoint_path', tracking_uri)
+    if not source.startswith('runs:/'):
+        folder = resolve_path(source)
+        if (folder/'config.json').is_file() and not (folder/'manifest.json').is_file(): return folder # a model by itself
+    return find_checkpoint(source, cache, 'models.policy.checkpoint_path', tracking_uri)
 
 def open_judged(
     cfg, # from `load_config`
