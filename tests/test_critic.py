@@ -7,24 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from commands import ROOT, Running, real, run
 
-ROOT = Path(__file__).parents[1]
 TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=1200', 'training.max_steps=30',
         'training.eval_every_steps=10', 'checkpoint.save_every_steps=5', 'training.lr_warmup_steps=2', 'models.value_model.hidden_size=32',
         'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', 'critic.lm_layer=1', 'mlflow.enabled=false', 'runtime.log_every_steps=10']
 FIELDS = ['run', 'seed', 'steps', 'wall_s', 'tokens_per_s', 'metrics', 'checkpoint', 'mlflow_run_id', 'data_sha256', 'config_sha256']
-
-
-def command(*args, settings=()):
-    return [sys.executable, '-c', 'import sys; from wmtp.cli import critic; sys.exit(critic())', *args, *(['--set', *settings] if settings else [])]
-
-
-def run(*args, settings=(), **kw):
-    return subprocess.run(command(*args, settings=settings), cwd=ROOT, capture_output=True, text=True, timeout=180, **kw)
 
 
 def weights(folder):
@@ -33,11 +24,16 @@ def weights(folder):
     return (folder/last/'model.safetensors').read_bytes(), (folder/'journal.jsonl').read_bytes()
 
 
+def steps(folder):
+    "How many steps the journal tells of."
+    return (folder/'journal.jsonl').read_bytes().count(b'\n') if (folder/'journal.jsonl').exists() else 0
+
+
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     "One uninterrupted run: its folder and what it printed."
     folder = tmp_path_factory.mktemp('whole')/'run'
-    done = run(settings=[*TINY, f'checkpoint.save_dir={folder}'])
+    done = run('critic', settings=[*TINY, f'checkpoint.save_dir={folder}'])
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -51,8 +47,10 @@ def test_a_run_leaves_everything_behind(whole):
     for word in ('pairwise accuracy, last state', 'report.html', 'chance', 'next', '<EOS>'): assert word in done.stdout
 
 
-def test_same_seed_twice_is_bit_identical(whole, tmp_path):
-    assert run(settings=[*TINY, f'checkpoint.save_dir={tmp_path/"run"}']).returncode == 0
+def test_same_seed_in_a_process_started_anew_is_bit_identical(whole, tmp_path):
+    command = real('critic', settings=[*TINY, f'checkpoint.save_dir={tmp_path/"run"}'])
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    assert (done.returncode, done.stdout.count('report.html')) == (0, whole[1].stdout.count('report.html')), done.stderr
     assert weights(tmp_path/'run') == weights(whole[0])
 
 
@@ -60,31 +58,25 @@ def test_same_seed_twice_is_bit_identical(whole, tmp_path):
 def test_killed_and_resumed_is_bit_identical(whole, tmp_path, seed):
     settings = [*TINY, f'checkpoint.save_dir={tmp_path/"run"}']
     kill_at = random.Random(seed).randint(6, 28)
-    process = subprocess.Popen(command(settings=settings), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    journal = tmp_path/'run'/'journal.jsonl'
-    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b'\n') >= kill_at): time.sleep(.005)
-    process.kill()
-    process.wait()
-    resumed = run('--resume', 'auto', settings=settings)
+    Running('critic', settings=settings).until(lambda: steps(tmp_path/'run') >= kill_at).kill()
+    resumed = run('critic', '--resume', 'auto', settings=settings)
     assert resumed.returncode == 0, resumed.stderr
     assert weights(tmp_path/'run') == weights(whole[0])
 
 
 def test_sigterm_saves_and_exits_130(whole, tmp_path):
     settings = [*TINY, f'checkpoint.save_dir={tmp_path/"run"}']
-    process = subprocess.Popen(command(settings=settings), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    journal = tmp_path/'run'/'journal.jsonl'
-    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b'\n') >= 7): time.sleep(.005)
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and 'go on with --resume auto' in said and 'Traceback' not in said
-    assert run('--resume', 'auto', settings=settings).returncode == 0
+    process = Running('critic', settings=settings).until(lambda: steps(tmp_path/'run') >= 7)
+    process.send(signal.SIGTERM)
+    done = process.wait(60)
+    assert done.returncode == 130 and 'go on with --resume auto' in done.stderr and 'Traceback' not in done.stderr
+    assert run('critic', '--resume', 'auto', settings=settings).returncode == 0
     assert weights(tmp_path/'run') == weights(whole[0])
 
 
 def test_two_processes_train_one_critic(tmp_path):
     settings = [*TINY, f'checkpoint.save_dir={tmp_path}/run', 'training.max_steps=4', 'training.eval_every_steps=4']
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--no-python', *command(settings=settings)]
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--no-python', *real('critic', settings=settings)]
     done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=180, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('pairwise accuracy, last state') == 1
@@ -146,7 +138,7 @@ MISTAKES = {
 @pytest.mark.parametrize('name', MISTAKES)
 def test_a_mistake_is_one_line_and_exit_code_2(name):
     settings, word = MISTAKES[name]
-    done = run('--check', settings=settings)
+    done = run('critic', '--check', settings=settings)
     assert done.returncode == 2 and done.stdout == ''
     assert done.stderr.count('\n') == 1 and word in done.stderr
 
@@ -155,16 +147,16 @@ def test_a_bad_line_is_named_and_can_be_skipped(tmp_path):
     lines = gzip.open(ROOT/'storage/datasets/microcode/test.jsonl.gz', 'rt').read().split('\n')[:200]
     (tmp_path/'train.jsonl').write_text('\n'.join([*lines[:2], lines[2][:40], *lines[3:]]) + '\n')
     settings = [*TINY, f'data.train={tmp_path}/train.jsonl', f'checkpoint.save_dir={tmp_path}/run', 'training.max_steps=2']
-    done = run(settings=settings)
+    done = run('critic', settings=settings)
     assert done.returncode == 2 and 'train.jsonl:3:' in done.stderr and done.stderr.count('\n') == 1
     assert not (tmp_path/'run').exists()
-    done = run('--on-bad-row', 'skip', settings=settings)
+    done = run('critic', '--on-bad-row', 'skip', settings=settings)
     assert done.returncode == 0 and 'lines left out: 1' in done.stdout
 
 
 @pytest.mark.parametrize('path', ['configs/defaults.yaml', *sorted(str(p.relative_to(ROOT)) for p in (ROOT/'configs').glob('critic/*.yaml'))])
 def test_every_shipped_configuration_is_good(path):
-    done = run('--config', path, '--check')
+    done = run('critic', '--config', path, '--check')
     assert done.returncode == 0, done.stderr
 
 
@@ -173,7 +165,7 @@ def test_a_secret_is_found_nowhere(tmp_path):
     uri = f'sqlite:///{tmp_path}/mlflow/m.db'
     settings = [*TINY, 'mlflow.enabled=true', f'mlflow.tracking_uri={uri}', 'training.max_steps=4',
                 f'checkpoint.save_dir={tmp_path}/run']
-    done = run(settings=settings, env={**os.environ, 'MLFLOW_TRACKING_PASSWORD': secret, 'MLFLOW_TRACKING_USERNAME': 'u'})
+    done = run('critic', settings=settings, MLFLOW_TRACKING_PASSWORD=secret, MLFLOW_TRACKING_USERNAME='u')
     assert done.returncode == 0, done.stderr
     assert secret not in done.stdout + done.stderr
     files = [p for p in tmp_path.rglob('*') if p.is_file()]
@@ -184,8 +176,8 @@ def test_a_secret_is_found_nowhere(tmp_path):
 
 @pytest.mark.skipif('WMTP_REAL_DATA' not in os.environ, reason='WMTP_REAL_DATA is not set')
 def test_the_real_sample_with_the_llama_tokenizer(tmp_path):
-    real = os.environ['WMTP_REAL_DATA']
-    done = run(settings=[*TINY, f'data.train={real}/real_sample_300.jsonl', f'tokenizer.path={real}/llama_tokenizer.model', 'training.max_steps=3',
+    sample = os.environ['WMTP_REAL_DATA']
+    done = run('critic', settings=[*TINY, f'data.train={sample}/real_sample_300.jsonl', f'tokenizer.path={sample}/llama_tokenizer.model', 'training.max_steps=3',
                          'training.tokens_per_batch=4096', f'checkpoint.save_dir={tmp_path}/run'])
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path/'run'/'summary.json').read_text())['metrics']

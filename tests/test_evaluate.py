@@ -5,11 +5,10 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
-from pathlib import Path
 
 import pytest
 import torch
+from commands import ROOT, Running, run
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from wmtp.config import project_root
@@ -21,19 +20,10 @@ from wmtp.losses.mtp_loss import compute_mtp_ce_loss
 from wmtp.models.lora import add_lora, save_lora
 from wmtp.models.mtp import MetaLlamaMTPAdapter
 
-ROOT = Path(__file__).parents[1]
-CODE = 'import sys; from wmtp.cli import evaluate; sys.exit(evaluate())'
-
-
 def settings(policy, folder, *changes):
     return ['--set', f'models.policy.checkpoint_path={policy}', f'save_dir={folder}', 'benchmark.name=microcode-valid', 'benchmark.max_tasks=10',
             'benchmark.pass_at=1 2', 'generation.n_samples=2', 'generation.batch_size=2', 'generation.temperature=.3', 'generation.max_new_tokens=100',
             'mlflow.enabled=false', 'runtime.log_every_steps=1', 'sandbox.workers=2', *changes]
-
-
-def evaluate(*args, **env):
-    return subprocess.run([sys.executable, '-c', CODE, *args], cwd=ROOT, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
 
 
 def summary(folder): return json.loads((folder/'summary.json').read_text())
@@ -63,7 +53,7 @@ def policy(tmp_path_factory):
 def whole(policy, tmp_path_factory):
     "An evaluation that nobody disturbed."
     folder = tmp_path_factory.mktemp('whole')/'run'
-    done = evaluate(*settings(policy, folder))
+    done = run('evaluate', *settings(policy, folder))
     assert done.returncode == 0, done.stderr
     assert 'pass@1' in done.stdout and 'report.html' in done.stdout
     assert summary(folder)['metrics']['pass_at_1'] > .3
@@ -73,19 +63,16 @@ def whole(policy, tmp_path_factory):
 def test_killed_and_restarted(policy, whole, tmp_path):
     "SIGKILL after the second unit of samples and again among the verdicts: the same four files to the last byte."
     for kind, n in (('samples', 2), ('verdicts', 1)):
-        process = subprocess.Popen([sys.executable, '-c', CODE, *settings(policy, tmp_path/'run'), '--resume', 'auto'], cwd=ROOT,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, 'OMP_NUM_THREADS': '1'})
-        while process.poll() is None and len(list((tmp_path/'run').glob(f'units/*.{kind}.jsonl'))) < n: time.sleep(.002)
-        process.kill()
-        process.wait()
+        process = Running('evaluate', *settings(policy, tmp_path/'run'), '--resume', 'auto')
+        process.until(lambda: len(list((tmp_path/'run').glob(f'units/*.{kind}.jsonl'))) >= n, .002).kill()
         assert not (tmp_path/'run'/'summary.json').exists()
-    done = evaluate(*settings(policy, tmp_path/'run'), '--resume', 'auto')
+    done = run('evaluate', *settings(policy, tmp_path/'run'), '--resume', 'auto')
     assert done.returncode == 0, done.stderr
     for name in ('samples.jsonl', 'verdicts.jsonl'): assert (tmp_path/'run'/name).read_bytes() == (whole/name).read_bytes()
     ours, theirs = summary(tmp_path/'run'), summary(whole)
     del ours['config_sha256'], theirs['config_sha256']  # the folder's name is in the configuration
     assert ours == theirs
-    other = evaluate(*settings(policy, tmp_path/'run', 'generation.temperature=.5'), '--resume', 'auto')
+    other = run('evaluate', *settings(policy, tmp_path/'run', 'generation.temperature=.5'), '--resume', 'auto')
     assert other.returncode == 2 and 'generation.temperature 0.3 -> 0.5' in other.stderr
 
 
@@ -94,12 +81,11 @@ def test_two_processes(policy, whole, tmp_path):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    env = {**os.environ, 'WORLD_SIZE': '2', 'LOCAL_RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'OMP_NUM_THREADS': '1'}
-    ranks = [subprocess.Popen([sys.executable, '-c', CODE, *settings(policy, tmp_path/'run')], cwd=ROOT, env=env | {'RANK': str(r)},
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for r in range(2)]
-    said = [p.communicate(timeout=300) for p in ranks]
-    assert [p.returncode for p in ranks] == [0, 0], said
-    assert 'pass@1' in said[0][0] and said[1][0] == ''
+    env = {'WORLD_SIZE': '2', 'LOCAL_RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
+    ranks = [Running('evaluate', *settings(policy, tmp_path/'run'), RANK=str(r), **env) for r in range(2)]
+    done = [process.wait() for process in ranks]
+    assert [d.returncode for d in done] == [0, 0], done
+    assert 'pass@1' in done[0].stdout and done[1].stdout == ''
     assert (tmp_path/'run'/'samples.jsonl').read_bytes() == (whole/'samples.jsonl').read_bytes()
     assert summary(tmp_path/'run')['metrics'] == summary(whole)['metrics']
 
@@ -120,7 +106,7 @@ def test_adapter_and_other_models(policy, tmp_path):
     (tmp_path/'llama'/'tokenizer.model').write_bytes((policy/'tokenizer.model').read_bytes())
     few = ('benchmark.max_tasks=4', 'generation.max_new_tokens=40')
     for name in ('lora', 'merged', 'llama'):
-        done = evaluate(*settings(tmp_path/name, tmp_path/f'{name}_run', *few))
+        done = run('evaluate', *settings(tmp_path/name, tmp_path/f'{name}_run', *few))
         assert done.returncode == 0, done.stderr
     texts = [(tmp_path/f'{name}_run'/'samples.jsonl').read_text() for name in ('lora', 'merged')]
     assert texts[0] == texts[1]
@@ -129,19 +115,18 @@ def test_adapter_and_other_models(policy, tmp_path):
 
 def test_a_critic_chooses(policy, tmp_path):
     "Best of n by a critic of wmtp_critic; one that reads other ids is refused."
-    code = 'import sys; from wmtp.cli import critic; sys.exit(critic())'
     tiny = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=900', 'training.max_steps=4',
             'training.eval_every_steps=4', 'training.eval_max_batches=2', 'training.lr_warmup_steps=1', 'mlflow.enabled=false', 'critic.lm_layer=1',
             'models.value_model.hidden_size=32', 'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', f'checkpoint.save_dir={tmp_path}/critic']
-    made = subprocess.run([sys.executable, '-c', code, '--set', *tiny], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    made = run('critic', settings=tiny)
     assert made.returncode == 0, made.stderr
-    done = evaluate(*settings(policy, tmp_path/'run', f'models.value_model.checkpoint_path={tmp_path}/critic'))
+    done = run('evaluate', *settings(policy, tmp_path/'run', f'models.value_model.checkpoint_path={tmp_path}/critic'))
     assert done.returncode == 0, done.stderr
     m = summary(tmp_path/'run')['metrics']
     assert m['rerank/blind'] == m['pass_at_1'] <= m['rerank/oracle'] == m['pass_at_2'] and 0 <= m['rerank/best_of_n'] <= m['rerank/oracle']
     about = tmp_path/'critic'/'step-000004'/'wmtp.json'
     about.write_text(about.read_text().replace('"tokenizer_sha256": "', '"tokenizer_sha256": "0'))
-    wrong = evaluate(*settings(policy, tmp_path/'run2', f"models.value_model.checkpoint_path={tmp_path}/critic"))
+    wrong = run('evaluate', *settings(policy, tmp_path/'run2', f"models.value_model.checkpoint_path={tmp_path}/critic"))
     assert wrong.returncode == 2 and wrong.stderr.count('\n') == 1
 
 
@@ -154,7 +139,7 @@ def test_a_critic_chooses(policy, tmp_path):
     (['benchmark.path=nowhere'], 'there is no file or folder'),
     (['generation.tempreature=1'], 'did you mean generation.temperature?')])
 def test_mistakes_are_one_line(policy, tmp_path, changes, words):
-    done = evaluate(*settings(policy, tmp_path/'run', *changes))
+    done = run('evaluate', *settings(policy, tmp_path/'run', *changes))
     assert (done.returncode, done.stderr.count('\n')) == (2, 1) and words in done.stderr
     assert not (tmp_path/'run').exists()
 
@@ -179,7 +164,7 @@ def test_without_a_jail_nothing_runs(policy, tmp_path):
 
 
 def test_check_and_help():
-    done = evaluate('--check', '--set', 'generation.n_samples=50')
+    done = run('evaluate', '--check', '--set', 'generation.n_samples=50')
     assert done.returncode == 0 and 'is good' in done.stdout, done.stderr
-    done = evaluate('--help')
+    done = run('evaluate', '--help')
     assert done.returncode == 0 and 'torchrun' in done.stdout and 'exit codes' in done.stdout

@@ -4,26 +4,16 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from commands import ROOT, Running, real, run
 
-ROOT = Path(__file__).parents[1]
 TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=900', 'training.max_steps=16',
         'training.eval_every_steps=8', 'training.eval_max_batches=6', 'checkpoint.save_every_steps=4', 'training.lr_warmup_steps=2',
         'mlflow.enabled=false', 'runtime.log_every_steps=8']
 SMALL = ['models.policy.dim=32', 'models.policy.n_heads=2', 'models.policy.n_layers=5', 'models.policy.hidden_dim=64']
 CRITIC = ['models.value_model.hidden_size=32', 'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', 'critic.lm_layer=1']
-
-
-def command(run, *args, settings=()):
-    code = f'import sys; from wmtp.cli import {run}; sys.exit({run}())'
-    return [sys.executable, '-c', code, *args, *(['--set', *settings] if settings else [])]
-
-
-def run(name, *args, settings=(), **env):
-    return subprocess.run(command(name, *args, settings=settings), cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, **env})
 
 
 def bits(folder):
@@ -66,11 +56,9 @@ def test_killed_and_resumed_is_bit_identical(arm, given, tmp_path):
     assert whole.returncode == 0, whole.stderr
     assert 'takes the right turn at the mistake' in whole.stdout and 'report.html' in whole.stdout
     kill_at = random.Random(arm).randint(5, 14)
-    process = subprocess.Popen(command(name, settings=[*settings, f'checkpoint.save_dir={tmp_path}/run']), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = tmp_path/'run'/'journal.jsonl'
-    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b'\n') >= kill_at): time.sleep(.005)
-    process.kill()
-    process.wait()
+    process = Running(name, settings=[*settings, f'checkpoint.save_dir={tmp_path}/run'])
+    process.until(lambda: journal.exists() and journal.read_bytes().count(b'\n') >= kill_at).kill()
     resumed = run(name, '--resume', 'auto', settings=[*settings, f'checkpoint.save_dir={tmp_path}/run'])
     assert resumed.returncode == 0, resumed.stderr
     assert bits(tmp_path/'run') == bits(tmp_path/'whole')
@@ -134,10 +122,8 @@ def test_lora_trains_saves_and_resumes(given, tmp_path):
     done = run('baseline', settings=[*settings, f'checkpoint.save_dir={tmp_path}/whole'])
     assert done.returncode == 0, done.stderr
     assert not (Path(best(tmp_path/'whole'))/'model.safetensors').exists()
-    process = subprocess.Popen(command('baseline', settings=[*settings, f'checkpoint.save_dir={tmp_path}/run']), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (tmp_path/'run'/'step-000004').exists(): time.sleep(.005)
-    process.kill()
-    process.wait()
+    process = Running('baseline', settings=[*settings, f'checkpoint.save_dir={tmp_path}/run'])
+    process.until(lambda: (tmp_path/'run'/'step-000004').exists()).kill()
     again = run('baseline', '--resume', 'auto', settings=[*settings, f'checkpoint.save_dir={tmp_path}/run'])
     assert again.returncode == 0, again.stderr
     assert bits(tmp_path/'run') == bits(tmp_path/'whole')
@@ -150,7 +136,7 @@ def test_two_processes_make_the_steps_of_one(arm, given, tmp_path):
     one = run(name, settings=[*shared, 'training.gradient_accumulation_steps=4', f'checkpoint.save_dir={tmp_path}/one'])
     assert one.returncode == 0, one.stderr
     launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--no-python',
-              *command(name, settings=[*shared, 'training.gradient_accumulation_steps=2', f'checkpoint.save_dir={tmp_path}/two'])]
+              *real(name, settings=[*shared, 'training.gradient_accumulation_steps=2', f'checkpoint.save_dir={tmp_path}/two'])]
     two = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert two.returncode == 0, two.stderr
     rows = [[json.loads(line) for line in (tmp_path/n/'journal.jsonl').read_text().splitlines()] for n in ('one', 'two')]
