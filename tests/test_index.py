@@ -151,8 +151,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(data, tmp_path):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from wmtp.data import row_index
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background has it ignored
 scan = row_index.scan_file
 def slow(*args, **kwargs):
     print('scanning', flush=True)
