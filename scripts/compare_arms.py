@@ -26,6 +26,7 @@ ARMS = {  # arm -> (run, configuration, what differs from it)
     'td': ('verifiable', None, []),
     'td, sharp': ('verifiable', None, SHARP),
     'gae, sharp': ('verifiable', None, [*SHARP, 'weighting.advantage=gae']),
+    'gae, correct only': ('verifiable', None, [*SHARP, 'weighting.advantage=gae', 'data.labels=correct']),
     'td paths, sharp': ('verifiable', None, [*SHARP, 'weighting.head_weight=path']),
     'shuffled, sharp': ('verifiable', None, [*SHARP, 'weighting.control=shuffled']),
     'rho1': ('rho1', None, []),

@@ -8,7 +8,7 @@ import pytest
 from wmtp.core import InputError
 from wmtp.data.collate import encode_rows, load_tokenizer
 from wmtp.data.sampling import draw_epoch, row_table
-from wmtp.data.schema import FIELDS, read_rows, shared_problems
+from wmtp.data.schema import FIELDS, read_rows
 
 REAL = os.environ.get('WMTP_REAL_DATA')
 pytestmark = pytest.mark.skipif(not REAL, reason='WMTP_REAL_DATA is unset: no real data to read')
@@ -99,9 +99,11 @@ def test_foreign_fields_stay_out_and_are_counted():
     assert all(row['metadata']['cf_rating'] == 1200 for row in rows)
 
 
-def test_leaking_problems_are_named():
-    train, valid = (read_rows(FIXTURES/f'split_leak_{side}.jsonl')[0] for side in ('train', 'valid'))
-    assert shared_problems(train, valid) == ['abc326_b']
+def test_leaking_problems_are_refused(tmp_path, capsys):
+    from wmtp.cli import main
+    files = [f'data.{side}={FIXTURES}/split_leak_{side}.jsonl' for side in ('train', 'valid')]
+    assert main('critic', ['--set', *files, 'mlflow.enabled=false', f'checkpoint.save_dir={tmp_path}/run']) == 2
+    assert 'abc326_b' in capsys.readouterr().err and not (tmp_path/'run').exists()
 
 
 @pytest.mark.parametrize('sampling', ['balanced', 'per_problem', 'pairs'])

@@ -6,7 +6,7 @@
 __all__ = ['FIELDS', 'SUFFIX', 'DECODER', 'TYPES', 'METADATA_TYPES', 'WANTED', 'problem_id', 'BadRow', 'unique_keys',
            'finite_float', 'short_int', 'no_constant', 'parse_line', 'shown', 'check_types', 'check_text',
            'check_meaning', 'check_bug_span', 'check_row', 'numbered_lines', 'Seen', 'ReadReport', 'read_rows',
-           'leave_out', 'shared_problems']
+           'leave_out']
 
 # %% ../../nbs/10_data.schema.ipynb #c56d002a
 import codecs
@@ -259,11 +259,3 @@ def leave_out(
     report.n_skipped += n
     report.reasons[bad.kind] = report.reasons.get(bad.kind, 0) + n
     report.first_bad = report.first_bad or place
-
-# %% ../../nbs/10_data.schema.ipynb #65caf0ea
-def shared_problems(
-    a:list, # rows
-    b:list, # rows
-) -> list[str]: # sorted names
-    "The problems that have rows in both lists."
-    return sorted({problem_id(row) for row in a} & {problem_id(row) for row in b})
