@@ -16,11 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from wmtp.config import project_root
 
+START = 'storage/models/micro-policy'
 LENGTH = ['training.max_steps=120', 'training.eval_every_steps=120', 'checkpoint.save_every_steps=120', 'training.lr_warmup_steps=10', 'training.learning_rate=5e-4']
 EVALUATION = ['benchmark.pass_at=1 5', 'generation.n_samples=10', 'generation.speculative=true', 'generation.max_new_tokens=200', 'generation.temperature=0.8',
               'models.value_model.checkpoint_path=storage/checkpoints/critic_local']
 SHARP = ['weighting.target_ess=0.6', 'weighting.max_weight=5', 'weighting.normalize=mean_one']
 ARMS = {  # arm -> (run, configuration, what differs from it)
+    'start': (None, None, []),
     'baseline': ('baseline', None, []),
     'outcome told': ('baseline', 'reward_conditioned_local', []),
     'td': ('verifiable', None, []),
@@ -44,11 +46,11 @@ def train(arm, seed, settings, home):
     "One arm from one seed, trained and evaluated unless it has been; its folder."
     run, config, own = ARMS[arm]
     folder = home/f"{arm.replace(',', '').replace(' ', '_')}-{seed}"
-    if not (folder/'summary.json').exists():
-        call(run, *(['--config', config] if config else []), '--set', *LENGTH, *own, *settings, 'models.policy.path=storage/models/micro-policy', f'runtime.seed={seed}',
-             'mlflow.enabled=false', f'checkpoint.save_dir={folder}')
+    if run and not (folder/'summary.json').exists():
+        call(run, *(['--config', config] if config else []), '--set', *LENGTH, *own, *settings, f'models.policy.path={START}',
+             f'runtime.seed={seed}', 'mlflow.enabled=false', f'checkpoint.save_dir={folder}')
     if not (home/f'{folder.name}-evaluation'/'summary.json').exists():
-        call('evaluate', '--set', *EVALUATION, f'models.policy.checkpoint_path={folder}', f"models.policy.state_outcome={'told' in arm}".lower(),
+        call('evaluate', '--set', *EVALUATION, f'models.policy.checkpoint_path={folder if run else START}', f"models.policy.state_outcome={'told' in arm}".lower(),
              f'runtime.seed={seed}', 'mlflow.enabled=false', f"save_dir={home/f'{folder.name}-evaluation'}")
     print(arm, seed, 'done', flush=True)
     return folder
@@ -56,8 +58,11 @@ def train(arm, seed, settings, home):
 
 def collect(arm, seed, folder):
     "What a finished run found: its held-out metrics, the means of its weight statistics, what its programs came to."
-    summary, judged = (json.loads((path/'summary.json').read_text()) for path in (folder, folder.with_name(f'{folder.name}-evaluation')))
-    rows = [json.loads(line) for line in (folder/'journal.jsonl').read_text().splitlines()]
+    judged = json.loads((folder.with_name(f'{folder.name}-evaluation')/'summary.json').read_text())
+    summary, rows = {'metrics': {}, 'steps': 0, 'wall_s': 0., 'config_sha256': None}, []
+    if folder.exists():
+        summary = json.loads((folder/'summary.json').read_text())
+        rows = [json.loads(line) for line in (folder/'journal.jsonl').read_text().splitlines()]
     weights = {name: sum(row[name] for row in rows if name in row) / sum(name in row for row in rows)
                for name in ('weight/mean', 'weight/ess_share', 'weight/beta', 'data/correct') if any(name in row for row in rows)}
     written = {f'eval/{name}': x for name, x in judged['metrics'].items()}

@@ -1,6 +1,6 @@
 """Fill storage/models/ with the micro models: a policy and the reference for Rho-1, trained on microcode from a seed.
 
-    python scripts/make_micro_models.py                      # both, some eight minutes on two CPU cores
+    python scripts/make_micro_models.py                      # both, about a quarter of an hour on two CPU cores
     python scripts/make_micro_models.py --only reference     # what wmtp_rho1 needs
     python scripts/make_micro_models.py --set training.max_steps=2400
 
@@ -17,7 +17,7 @@ from wmtp.core import InputError
 from wmtp.pipelines.baseline import run_baseline
 
 MODELS = {  # name -> what differs from configs/baseline/baseline_local.yaml
-    'policy': ['training.max_steps=600', 'training.eval_every_steps=300', 'checkpoint.save_every_steps=300', 'training.lr_warmup_steps=60', 'runtime.seed=10'],
+    'policy': ['training.max_steps=1200', 'training.eval_every_steps=300', 'checkpoint.save_every_steps=300', 'training.lr_warmup_steps=60', 'runtime.seed=10'],
     'reference': ['models.policy.dim=96', 'models.policy.n_layers=4', 'models.policy.hidden_dim=256', 'models.policy.n_future_tokens=1',
                   'training.max_steps=500', 'training.eval_every_steps=250', 'checkpoint.save_every_steps=250', 'runtime.seed=100'],
 }

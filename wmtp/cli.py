@@ -42,7 +42,7 @@ EXAMPLES = {
                  ('wmtp_baseline --config baseline', "one A100: Meta's 7B MTP Llama with LoRA on CodeContests")],
     'verifiable': [('wmtp_critic && wmtp_verifiable', 'two CPU cores, minutes, no network: critic and policy on microcode'),
                    ('wmtp_verifiable --config verifiable', "one A100: Meta's 7B MTP Llama with LoRA, weighted by the 2.7B critic")],
-    'rho1': [('python scripts/make_micro_models.py && wmtp_rho1', 'two CPU cores, minutes, no network: micro reference and policy'),
+    'rho1': [('python scripts/make_micro_models.py --only reference && wmtp_rho1', 'two CPU cores, minutes, no network: micro reference and policy'),
              ('wmtp_rho1 --config rho1', "one A100: Meta's 7B MTP Llama with LoRA")],
     'evaluate': [('wmtp_baseline && wmtp_evaluate', 'two CPU cores, minutes, no network: a micro policy on held-out microcode problems'),
                  ('wmtp_evaluate --config evaluate', 'one A100: 200 programs for each of the 500 tasks of MBPP')]}
