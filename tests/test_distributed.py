@@ -56,7 +56,7 @@ def test_one_rank_is_asked_to_stop(server, tmp_path):
         wait_for(folder/'step-000004')
         send(pids[1], signal.SIGTERM)
 
-    assert server.run(folder, ranks=2, meanwhile=ask) == [130, 130]
+    assert server.run(folder, ranks=2, meanwhile=ask, pause=.02) == [130, 130]
     assert server.run(folder, ranks=2, resume='auto') == [0, 0]
     assert outcome(folder) == outcome(tmp_path/'straight')
 
@@ -70,7 +70,7 @@ def test_a_rank_dies(server, tmp_path):
         send(pids[1], signal.SIGKILL)
         died.append(time.monotonic())
 
-    codes = server.run(folder, ranks=2, meanwhile=kill)
+    codes = server.run(folder, ranks=2, meanwhile=kill, pause=.02)
     assert codes[0] == 1 and codes[1] == -signal.SIGKILL
     assert time.monotonic() - died[0] < 10
     assert server.run(folder, resume='auto') == 2

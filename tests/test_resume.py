@@ -64,7 +64,7 @@ def test_asked_to_stop(server, straight, tmp_path, signals):
         ended.append(time.monotonic())
         send(pids[0], *signals, pause=.002)
 
-    assert server.run(folder, meanwhile=ask) == 130
+    assert server.run(folder, meanwhile=ask, pause=.02) == 130
     assert time.monotonic() - ended[0] < 10
     last = json.loads((folder/'checkpoints.json').read_text())['last']
     rows = [json.loads(line) for line in (folder/'journal.jsonl').read_text().splitlines()]
@@ -82,7 +82,7 @@ def test_three_signals_end_at_once(server, straight, tmp_path):
         wait_for(folder/'step-000004')
         send(pids[0], *[signal.SIGTERM] * 3, pause=.0005)
 
-    assert server.run(folder, meanwhile=insist) == 130
+    assert server.run(folder, meanwhile=insist, pause=.02) == 130
     assert server.run(folder, resume='auto') == 0
     assert outcome(folder) == straight[0]
 

@@ -100,7 +100,7 @@ def run(request, rank=0):
 
     path = Path(request['folder'])
     trainer = Trainer(
-        model, loss, lambda n: points(n, request.get('poison')), counts, n_steps=40, n_batches=request.get('n_batches'),
+        model, loss, lambda n: points(n, request.get('poison'), request.get('pause', .003)), counts, n_steps=40, n_batches=request.get('n_batches'),
         accumulation=request.get('accumulation', 2), learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5, evaluate=evaluate,
         eval_every_steps=10, save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'),
         checkpoints=Checkpoints(path, save_model, keep=2) if rank == 0 else None,
@@ -113,18 +113,19 @@ def forked(request, rank):
     "Fork one process of the run; its exit code is the command line's."
     if pid := os.fork(): return pid
     code, said = 1, ''
-    try:
-        with StopSignals() as stop: run({**request, 'stop': stop}, rank)
-        code = 0
-    except Interrupted as e: code, said = 130, e
-    except KeyboardInterrupt: code = 130
-    except InputError as e: code, said = 2, e
-    except RunError as e: said = e
-    except Exception as e: said = f'{type(e).__name__}: {e}'  # noqa: BLE001  the exit code is 1 whatever it was
-    finally:
-        limit_file_size(resource.RLIM_INFINITY)
-        print(said, file=sys.stderr, flush=True)
-        os._exit(code)
+    with StopSignals() as stop:  # to the end: a further signal while this one is reported must not change the exit code
+        try:
+            run({**request, 'stop': stop}, rank)
+            code = 0
+        except Interrupted as e: code, said = 130, e
+        except KeyboardInterrupt: code = 130
+        except InputError as e: code, said = 2, e
+        except RunError as e: said = e
+        except Exception as e: said = f'{type(e).__name__}: {e}'  # noqa: BLE001  the exit code is 1 whatever it was
+        finally:
+            limit_file_size(resource.RLIM_INFINITY)
+            print(said, file=sys.stderr, flush=True)
+            os._exit(code)
 
 
 if __name__ == '__main__':
