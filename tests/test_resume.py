@@ -87,6 +87,16 @@ def test_three_signals_end_at_once(server, straight, tmp_path):
     assert outcome(folder) == straight[0]
 
 
+def test_remains_of_a_kill_at_the_very_end_are_removed(server, straight, tmp_path):
+    "Killed while old checkpoints were removed after the last save: the next run has nothing to save, and tidies up all the same."
+    folder = tmp_path/'run'
+    assert server.run(folder) == 0
+    (folder/'.gone-step-000032').mkdir()
+    assert server.run(folder, resume='auto') == 0
+    assert outcome(folder) == straight[0]
+    whole(folder)
+
+
 def test_no_space_for_a_save(server, straight, tmp_path):
     "A save that cannot write ends the run with exit code 1; the checkpoint before it is whole, and with space again the run goes on."
     folder = tmp_path/'run'

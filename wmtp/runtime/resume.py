@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import InputError
-from .checkpoint import STEP_NAME, step_folders, verify
+from .checkpoint import STEP_NAME, step_folders, sweep, verify
 
 # %% ../../nbs/50b_runtime.resume.ipynb #590439e0
 def move_aside(
@@ -103,6 +103,7 @@ def prepare_run_folder(
     save_dir = Path(save_dir)
     if resume not in (None, 'auto'): return resume_at(save_dir, Path(resume))
     lock = claim(save_dir)
+    sweep(save_dir) # a run that was killed at its very end leaves remains, and has nothing more to save
     if resume == 'auto': return RunFolder(save_dir, newest_whole(save_dir), None, lock)
     moved = None
     if any(p.name != LOCK for p in save_dir.iterdir()):
