@@ -10,6 +10,7 @@ import tempfile
 import time
 from multiprocessing import forkserver
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).parents[1]
 WARM = multiprocessing.get_context('forkserver')
@@ -39,11 +40,7 @@ class Running:
     def __init__(self, name, *args, settings=(), **env):
         self.args, self.said = [name, *arguments(args, settings)], tempfile.TemporaryDirectory()
         self.process = WARM.Process(target=child, args=(name, self.args[1:], env, self.said.name))
-        threads = os.environ.get('OMP_NUM_THREADS')
-        os.environ['OMP_NUM_THREADS'] = '1'  # read when torch is loaded
-        forkserver.ensure_running()
-        os.environ.pop('OMP_NUM_THREADS')
-        if threads: os.environ['OMP_NUM_THREADS'] = threads
+        with mock.patch.dict(os.environ, OMP_NUM_THREADS='1'): forkserver.ensure_running()  # read when torch is loaded
         self.process.start()
 
     def alive(self): return self.process.is_alive()
@@ -67,6 +64,11 @@ class Running:
     def kill(self):
         self.process.kill()
         return self.wait()
+
+
+def steps(folder):
+    "How many steps the journal of a run tells of."
+    return (folder/'journal.jsonl').read_bytes().count(b'\n') if (folder/'journal.jsonl').exists() else 0
 
 
 def run(name, *args, settings=(), **env):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import ROOT, Running, real, run
+from commands import ROOT, Running, real, run, steps
 
 TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=1200', 'training.max_steps=30',
         'training.eval_every_steps=10', 'checkpoint.save_every_steps=5', 'training.lr_warmup_steps=2', 'models.value_model.hidden_size=32',
@@ -22,11 +22,6 @@ def weights(folder):
     "The bytes of the last checkpoint's weights and of the journal."
     last = json.loads((folder/'checkpoints.json').read_text())['last']
     return (folder/last/'model.safetensors').read_bytes(), (folder/'journal.jsonl').read_bytes()
-
-
-def steps(folder):
-    "How many steps the journal tells of."
-    return (folder/'journal.jsonl').read_bytes().count(b'\n') if (folder/'journal.jsonl').exists() else 0
 
 
 @pytest.fixture(scope='module')

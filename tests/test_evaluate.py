@@ -1,6 +1,5 @@
 """wmtp_evaluate as a process: exit codes, kill and restart, two ranks, adapters and other models, a critic's choice, no jail."""
 import json
-import os
 import socket
 import subprocess
 import sys

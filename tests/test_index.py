@@ -64,6 +64,18 @@ def test_rows_and_messages_are_those_of_read_rows(name, on_bad_row, tmp_path):
 def test_there_are_fixtures(): assert len(FIXTURES) == 21
 
 
+BEGIN = b'{"instruction": "'
+
+
+@pytest.mark.parametrize('text', [b'\n', b'x', b'{}\n', b'{}\n' * 20, b'1234567\n', BEGIN[:8] + b'\n', BEGIN, BEGIN + b'\n', BEGIN + b'a\n', BEGIN + b'a' * 40 + b'"}}\n'])
+def test_a_file_smaller_than_a_row_is_one_line(text, tmp_path):
+    path = tmp_path/'rows.jsonl'
+    path.write_bytes(text)
+    for on_bad_row in ('error', 'skip'):
+        assert attempt(lambda: open_index(path, on_bad_row)) == attempt(lambda: read_rows(path, on_bad_row))
+    assert os.listdir(tmp_path) == ['rows.jsonl']
+
+
 @pytest.mark.parametrize('packed', [False, True])
 def test_plain_and_packed_files_and_their_bad_rows(packed, lines, tmp_path):
     lines[7], lines[30] = b'{"instruction": "cut sho\n', lines[3]

@@ -9,7 +9,6 @@ __all__ = ['IGNORE_INDEX', 'DTYPES', 'InputError', 'RunError', 'state_mask', 'la
 # %% ../nbs/00_core.ipynb #78395631
 import hashlib
 import random
-from pathlib import Path
 
 import numpy as np
 import torch

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPACED', 'COMPACT', 'LABELS', 'UNKNOWN', 'POOL', 'SIDES', 'Spelling', 'LineEnds', 'good_number', 'windows', 'alike',
-           'number_before', 'as_arrow', 'numbers_of', 'cut', 'side', 'matches', 'tails']
+           'number_before', 'as_arrow', 'numbers_of', 'matches', 'cut', 'side', 'tails']
 
 # %% ../../nbs/14b_data.line_ends.ipynb #7cb11a36
 from dataclasses import dataclass
@@ -36,17 +36,18 @@ class LineEnds:
     "Reads the ends of lines; remembers metadata and the names of problems."
     def __init__(self, spelling:Spelling=SPACED): self.spelling, self.known, self.names = spelling, {}, {}
 
+@patch
+def number(self:LineEnds, problem:str) -> int:
+    "The number of a problem, by first appearance."
+    return self.names.setdefault(problem, len(self.names))
+
 def good_number(
     n, # anything JSON can hold
 ) -> int: # -1 where it is no number of tokens
     "The number of tokens that metadata give."
     return n if type(n) is int and 0 < n < 2**31 else -1
 
-@patch
-def number(self:LineEnds, problem:str) -> int:
-    "The number of a problem, by first appearance."
-    return self.names.setdefault(problem, len(self.names))
-
+# %% ../../nbs/14b_data.line_ends.ipynb #e5d99582
 @patch
 def learn(self:LineEnds,
     head:bytes, # from the label on, without the number of tokens that may follow and without the closing brackets
@@ -85,14 +86,15 @@ def windows(
 
 def alike(
     text:np.ndarray, # [M] uint8
-    places:np.ndarray, # [n], below 0 = none
+    places:np.ndarray, # [n] integers
     mark:bytes, # two, or eight and more
 ) -> np.ndarray: # [n] bool
-    "At which places a mark stands."
-    found, size = places >= 0, min(8, len(mark))
-    words = np.ndarray(len(text) - size + 1, f'<u{size}', text, strides=(1,)) # a word begins at every byte
+    "At which places a mark stands; none where it would reach over the end."
+    size, room = min(8, len(mark)), len(text) - len(mark)
+    if room < 0: return np.zeros(len(places), bool)
+    words, found = np.ndarray(len(text) - size + 1, f'<u{size}', text, strides=(1,)), (places >= 0) & (places <= room) # a word begins at every byte
     for i in {*range(0, len(mark) - size, size), len(mark) - size}:
-        found &= words[np.maximum(places, 0) + i] == int.from_bytes(mark[i:i + size], 'little')
+        found &= words[np.clip(places, 0, room) + i] == int.from_bytes(mark[i:i + size], 'little')
     return found
 
 def number_before(
@@ -122,6 +124,14 @@ def numbers_of(
     "The same numbers, not copied."
     return np.from_dlpack(array)
 
+def matches(
+    texts, # Arrow array of byte strings
+    pattern:str, # RE2
+) -> np.ndarray: # [n] bool
+    "Which byte strings have a part like this."
+    return numbers_of(pc.match_substring_regex(texts, pattern, memory_pool=POOL).cast(pa.uint8())) == 1
+
+# %% ../../nbs/14b_data.line_ends.ipynb #bac5509d
 def cut(
     texts, # Arrow array of byte strings
     mark:bytes,
@@ -137,13 +147,6 @@ def side(
     "One side of every text."
     return pc.list_element(parts, SIDES[i], memory_pool=POOL)
 
-def matches(
-    texts, # Arrow array of byte strings
-    pattern:str, # RE2
-) -> np.ndarray: # [n] bool
-    "Which byte strings have a part like this."
-    return numbers_of(pc.match_substring_regex(texts, pattern, memory_pool=POOL).cast(pa.uint8())) == 1
-
 def tails(
     text:np.ndarray, # [M] uint8
     stops:np.ndarray, # [n] places in it, from `width`
@@ -158,7 +161,7 @@ def tails(
 @patch
 def attempt(self:LineEnds,
     text:np.ndarray, # [M] uint8
-    ends:np.ndarray, # [n] where line ends stand in it, from 17
+    ends:np.ndarray, # [n] where line ends stand in it, from 12
     width:int, # bytes in which the name and all after it, less the number of tokens, are looked for
 ) -> tuple: # [n] bool, the lines that look right; if all do, columns [n, 5]: kind, problem, tokens, task, place where the program ends
     "The ends of lines, or which of them can be read."
@@ -188,11 +191,11 @@ def attempt(self:LineEnds,
     size = numbers_of(pc.binary_length(name)) + numbers_of(pc.binary_length(head)) + len(s.task) + len(s.flag)
     return good, np.stack([kind, problem, np.where(counted, tokens, given), tasks, stops - size], 1)
 
-
+# %% ../../nbs/14b_data.line_ends.ipynb #204a7e9f
 @patch
 def read(self:LineEnds,
     text:np.ndarray, # [M] uint8
-    ends:np.ndarray, # [n] where line ends stand in it, from 17
+    ends:np.ndarray, # [n] where line ends stand in it, from 12
     width:int, # bytes in which the name and all after it, less the number of tokens, are looked for
 ) -> tuple[np.ndarray, np.ndarray]: # [m] indices of the lines that could be read; [m, 5] kind, problem, tokens, task, place where the program ends
     "The ends of lines, where they can be read."

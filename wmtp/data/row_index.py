@@ -68,6 +68,7 @@ def locked(
         os.unlink(path)
         os.close(descriptor)
 
+# %% ../../nbs/14d_data.row_index.ipynb #f195bfed
 def replace_folder(
     part:Path, # complete
     final:Path, # may exist
@@ -85,6 +86,7 @@ def sweep(
     for path in [*final.parent.glob(f'.part-{final.name}-*'), *final.parent.glob(f'.gone-.part-{final.name}-*')]:
         if time.time() - path.stat().st_mtime > 3600: shutil.rmtree(path, ignore_errors=True)
 
+# %% ../../nbs/14d_data.row_index.ipynb #5bad9b20
 def build_index(
     path, # .jsonl or .jsonl.gz
     folder, # becomes the index
@@ -143,6 +145,7 @@ class RowIndex:
 
     def __len__(self): return len(self.labels)
 
+# %% ../../nbs/14d_data.row_index.ipynb #f3d833e1
 def fault_of(
     path:Path,
     folder:Path,
@@ -165,6 +168,7 @@ def fault_of(
         except OSError: return f'{name} is damaged'
     return None
 
+# %% ../../nbs/14d_data.row_index.ipynb #d6ad177d
 def open_index(
     path, # .jsonl or .jsonl.gz
     on_bad_row:str='error', # error | skip
@@ -236,6 +240,7 @@ def count_tokens(
     n_prompt = np.array([1 + prompts[prompt_text(row)] for row in rows])
     return n_prompt, np.where(np.array(outputs) > 0, n_prompt + outputs + 1, 0)
 
+# %% ../../nbs/14d_data.row_index.ipynb #15ba2155
 @patch
 def count_lengths(self:RowIndex, tokenizer:Tokenizer, log) -> np.ndarray: # [N] int32
     "The length of every row, taken from the metadata where they can be believed."

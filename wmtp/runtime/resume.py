@@ -55,7 +55,7 @@ def hold(
 def claim(
     save_dir, # a run's folder, or a name that is free
 ): # the lock
-    "Make the folder if needed and take it; a link, a file or a folder of something else is an `InputError`."
+    "Make the folder if needed, take it and remove what a kill left; a link, a file or a folder of something else is an `InputError`."
     save_dir = Path(save_dir)
     if save_dir.is_symlink(): raise InputError(f"checkpoint.save_dir {save_dir} is a link; give the folder it points to")
     if save_dir.exists() and not save_dir.is_dir(): raise InputError(f"checkpoint.save_dir {save_dir} is a file; a folder is wanted")
@@ -63,7 +63,9 @@ def claim(
     ours = any((save_dir/name).exists() for name in (LOCK, 'checkpoints.json'))
     if not ours and (there := sorted(p.name for p in save_dir.iterdir())):
         raise InputError(f"checkpoint.save_dir {save_dir} holds something that is not a run of wmtp ({there[0]}); choose another folder")
-    return hold(save_dir)
+    lock = hold(save_dir)
+    sweep(save_dir) # after a run that was killed at its very end there may be no save to do it
+    return lock
 
 # %% ../../nbs/50b_runtime.resume.ipynb #605ec681
 @dataclass
@@ -103,7 +105,6 @@ def prepare_run_folder(
     save_dir = Path(save_dir)
     if resume not in (None, 'auto'): return resume_at(save_dir, Path(resume))
     lock = claim(save_dir)
-    sweep(save_dir) # a run that was killed at its very end leaves remains, and has nothing more to save
     if resume == 'auto': return RunFolder(save_dir, newest_whole(save_dir), None, lock)
     moved = None
     if any(p.name != LOCK for p in save_dir.iterdir()):
