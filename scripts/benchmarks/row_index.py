@@ -41,7 +41,7 @@ print(took, computed, above, opening, reading)
 
 
 def write_rows(path, n, per_problem=250):
-    "Rows as the preparation writes them, 250 to a problem (CodeContests: 285), every tenth like the one before; returns bytes per row."
+    "Rows as the preparation writes them, 250 to a problem (CodeContests: 285), every tenth one line longer than the one before; returns bytes per row."
     shipped, draw = project_root()/'storage'/'datasets'/'microcode'/'train.jsonl.gz', random.Random(0)
     pool = [json.loads(line)['output'] for line in gzip.open(shipped)]
     words = 'read the numbers from each line and print their sum or -1 when there is none \u2264 10'.split()
@@ -53,6 +53,7 @@ def write_rows(path, n, per_problem=250):
                 meta = dict(source='codeforces', difficulty=min(11, 1 + (rating - 800) // 250), difficulty_raw=7, cf_rating=rating,
                             cf_tags=['implementation', 'math'], has_tests=True, problem=f'codeforces/{p}_A. Sums', language='python3')
             if k % 10 != 9: body = '\n\n'.join(draw.choices(pool, k=8))
+            else: body += f'\nprint({i})'
             label = ('incorrect', 'correct')[k % 2]
             meta['n_tokens'] = 300 + len(body) // 3
             row = dict(instruction=statement, input='Input:\n3\n1 2 3\nOutput:\n6', output=f'# {i}\n{body}',
