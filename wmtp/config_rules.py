@@ -17,7 +17,7 @@ SHARED = [ # (keys, clash(*values), what to do)
     (('data.sampling', *(f'data.curriculum.{stage}.until' for stage in ('early', 'middle', 'late'))),
      lambda sampling, early, middle, late: sampling == 'curriculum' and not early < middle < late == 1,
      'stages follow one another and the last lasts to the end; let until rise to 1'),
-    *(((f'data.sampling', *(f'data.curriculum.{stage}.{bin}' for bin in ('unrated', 'low', 'medium', 'high'))),
+    *((('data.sampling', *(f'data.curriculum.{stage}.{bin}' for bin in ('unrated', 'low', 'medium', 'high'))),
        lambda sampling, *shares: sampling == 'curriculum' and not any(shares),
        'a stage without programs; give one bin a share above 0') for stage in ('early', 'middle', 'late')),
 ]

@@ -175,6 +175,7 @@ def block_size(self:CurriculumPlan,
     one_round = min(self.sizes[b].min() * n / share[b] for b in wanted)
     return ceil(min(n_batches * per_batch, max(one_round, 32 * per_batch)))
 
+# %% ../../nbs/13a_data.curriculum.ipynb #b12e9eed
 @patch
 def plan_block(self:CurriculumPlan,
     block:int, # from 0, not above the first that is not planned yet

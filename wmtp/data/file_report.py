@@ -102,6 +102,7 @@ class FileReport:
     tasks:tuple = field(default_factory=lambda: (array('Q'), array('Q'))) # fingerprints of all task_ids, also of unusable rows; their lines
     prompt:tuple = ('', 0) # the prompt that was counted last, and its tokens
 
+# %% ../../nbs/15e_data.file_report.ipynb #6301bbfc
 @patch
 def check_lengths(self:FileReport,
     row:dict, # that passed `check_row`
@@ -122,6 +123,7 @@ def check_lengths(self:FileReport,
         stated = n
     if stated is not None: self.counts['tokens'][stated // 128 * 128] += 1
 
+# %% ../../nbs/15e_data.file_report.ipynb #047a8387
 ODD_LINES = re.compile('[\x0b\x0c\x85\u2028\u2029]') # break a line for `str.splitlines`, not for JSON lines
 
 @patch

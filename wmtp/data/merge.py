@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
+from fastcore.basics import patch
+
 from ..core import InputError
 from .collate import load_tokenizer
 from .parallel import prepare_shards
@@ -141,8 +143,6 @@ class Merge:
         self.found = {entry.split: {'problems': Counter(), 'programs': Counter()} for entry in entries} # reason, None = kept -> number
 
 # %% ../../nbs/15d_data.merge.ipynb #1c6099e2
-from fastcore.basics import patch
-
 @patch
 def decide(self:Merge,
     i:int, # the first entry of a group
@@ -171,6 +171,7 @@ def copy_rows(self:Merge,
             facts = {name: line[name] for name in ('source', 'difficulty', 'difficulty_raw')}
             self.draft.add_row(entry.split, row, label, {**facts, 'problem': first.problem, 'language': language, 'n_tokens': n_tokens})
 
+# %% ../../nbs/15d_data.merge.ipynb #627655da
 @patch
 def copy_problem(self:Merge,
     i:int, # an entry
@@ -194,6 +195,7 @@ def copy_problem(self:Merge,
         self.draft.add_problem({**json.loads(problem), 'n_correct': kept[True], 'n_incorrect': kept[False], **extra}, entry.split)
     self.copy_rows(i, line, rows)
 
+# %% ../../nbs/15d_data.merge.ipynb #9dfb369b
 @patch
 def copy_all(self:Merge) -> dict: # split -> problems and programs: read, kept, dropped by reason
     "Copies all parts and says what was left out."
@@ -226,6 +228,7 @@ def locked(
     for draft in folder.glob('*.*.*'): draft.unlink() # left by a process that was killed
     return lock
 
+# %% ../../nbs/15d_data.merge.ipynb #0ff9bb51
 def prepare_codecontests(
     source:str, # a folder, a file, a pattern, or a name on the hub
     folder, # where to write, which must not exist

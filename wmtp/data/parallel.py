@@ -103,6 +103,7 @@ def several_processes(
             shares[-1] = 1
             pool.shutdown(cancel_futures=True)
 
+# %% ../../nbs/15b_data.parallel.ipynb #3ceaaf30
 def prepare_shards(
     shards:list[Shard], # at least one
     folder, # of the parts, which exists

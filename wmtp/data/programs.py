@@ -12,7 +12,6 @@ import ast
 import builtins
 import hashlib
 import warnings
-from collections import Counter
 from functools import cache
 
 from .schema import BadRow, check_text

@@ -105,6 +105,7 @@ def build_index(
     finally: shutil.rmtree(part, ignore_errors=True)
     return report
 
+# %% ../../nbs/14d_data.row_index.ipynb #9ad9b9a2
 def fill_index(path:Path, part:Path, on_bad_row:str, every_row:bool) -> ReadReport:
     "The files of an index, complete and on the disk."
     data = path

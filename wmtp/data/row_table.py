@@ -7,7 +7,7 @@ __all__ = ['RowTable', 'row_table', 'keep_rows', 'narrow', 'occurrence', 'capped
 
 # %% ../../nbs/12c_data.row_table.ipynb #69c6b271
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 

@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core import InputError, derive_seed
-from .row_table import RowTable, apart, capped, narrow, row_table
+from .row_table import RowTable, apart, capped, narrow
 from .schema import problem_id
 
 # %% ../../nbs/13_data.sampling.ipynb #dbab6f12

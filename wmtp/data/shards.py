@@ -9,7 +9,6 @@ __all__ = ['SPLITS', 'FORMATS', 'WORDS', 'BESIDE', 'COLUMNS', 'ROWS_AT_ONCE', 'S
 
 # %% ../../nbs/15_data.shards.ipynb #fd7e2695
 import glob
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -144,6 +144,7 @@ class Report:
         if self.audit: parts.append(str(self.audit))
         return '\n'.join([*parts, f'faults: {self.n_faults}, warnings: {self.n_warnings}, files: {len(self.files)}'])
 
+# %% ../../nbs/15f_data.validate.ipynb #2bd8a1e6
 def file_lines(
     file:FileReport,
 ): # yields lines
@@ -155,6 +156,7 @@ def file_lines(
     yield from file.faults.lines('  FAULT  ')
     yield from file.warnings.lines('  warning')
 
+# %% ../../nbs/15f_data.validate.ipynb #7f7695f5
 def validate(
     paths:list, # files of rows, or folders with metadata.json
     tokenizer=None, # from `load_tokenizer`

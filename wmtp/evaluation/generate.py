@@ -211,6 +211,7 @@ def check_request(prompts, longest, vocab_size, max_new_tokens, temperature, top
         if not 0 <= min(ids) <= max(ids) < vocab_size:
             raise InputError(f'prompt {i} has ids from {min(ids)} to {max(ids)}; this tokenizer knows 0 to {vocab_size - 1}')
 
+# %% ../../nbs/70_evaluation.generate.ipynb #562ae4b8
 def generate(
     model, # MetaLlamaMTPAdapter, a causal model of Hugging Face, or a PeftModel around one
     tokenizer:Tokenizer,

@@ -30,6 +30,7 @@ def padded(
     fill = [[0] * (width - len(prompt)) for prompt in prompts]
     return torch.tensor([f + prompt if left else prompt + f for f, prompt in zip(fill, prompts)], device=device)
 
+# %% ../../nbs/69a_evaluation.reader.ipynb #e827062c
 class PolicyReader:
     "Rows that a multi-token policy reads; the cache is the transformer's own."
     def __init__(self, model:Transformer, n_drafts:int):

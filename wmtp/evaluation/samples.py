@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core import InputError, derive_seed, state_mask
+from ..core import derive_seed, state_mask
 from ..data.collate import Tokenizer, collate, join_ids
 from ..data.sampling import eval_batches
 from .benchmarks import Benchmark

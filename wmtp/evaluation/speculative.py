@@ -7,7 +7,6 @@ __all__ = ['acceptance', 'speedup_bound']
 
 # %% ../../nbs/70a_evaluation.speculative.ipynb #f44494a6
 from ..core import InputError
-from .generate import Generation
 
 # %% ../../nbs/70a_evaluation.speculative.ipynb #b0e14f60
 def acceptance(

@@ -20,7 +20,7 @@ from ..core import InputError
 from ..data.collate import load_tokenizer
 from .mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from .weights import DTYPE_NAMES, check_tensors, read_json
-from ..vendor.meta_llama.model import ModelArgs, Transformer
+from ..vendor.meta_llama.model import ModelArgs
 
 # %% ../../nbs/21_models.consolidated.ipynb #97c18f2b
 IGNORED_PARAMS = ('max_batch_size', 'use_scaled_rope')  # the first never matters; the second must be false

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from ..core import InputError, RunError
 from .convert import open_policy
-from .mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
+from .mtp import MetaLlamaMTPAdapter
 from .weights import check_tensors, portable_path, read_json, weights_sha256
 
 # %% ../../nbs/22_models.lora.ipynb #6362c17a
@@ -101,6 +101,7 @@ def read_lora_config(
             raise InputError(f"{path} has {name} {value!r}; wanted plain LoRA, with {plain.get(name)!r}")
     return config
 
+# %% ../../nbs/22_models.lora.ipynb #7e02ff05
 def load_lora(
     model:MetaLlamaMTPAdapter, # loaded from the folder the LoRA was trained on; changed as by `add_lora`
     folder, # written by `save_lora`

@@ -23,7 +23,7 @@ from .run import Course, Programs, RunResult, Site, choose_examples, conduct, co
 from ..runtime.interrupt import StopSignals
 from ..value_weighting.credit_metrics import summarize_critic
 from ..value_weighting.td_error import compute_td_errors
-from ..viz import plot_by_position, plot_curves, plot_reliability, tokens_html
+from ..viz import plot_by_position, plot_curves, plot_reliability
 
 # %% ../../nbs/60_pipelines.critic.ipynb #664a613b
 def make_critic(

@@ -59,6 +59,7 @@ def find_model(
         if (folder/'config.json').is_file() and not (folder/'manifest.json').is_file(): return folder # a model by itself
     return find_checkpoint(source, cache, 'models.policy.checkpoint_path', tracking_uri)
 
+# %% ../../nbs/73_pipelines.evaluate.ipynb #2330fcf1
 def open_judged(
     cfg, # from `load_config`
     device,
@@ -161,6 +162,7 @@ def collect(
     ordered = {kind: [found[i] for i in order] for kind, found in rows.items()}
     return Judgement(ordered['samples'], ordered['verdicts'], [row['value'] for row in ordered['values']] if with_values else None)
 
+# %% ../../nbs/73_pipelines.evaluate.ipynb #e36bf9b3
 def by_task(rows:list, key) -> dict: # task -> [value of each sample]
     "One value of every row, grouped."
     found = {}
@@ -172,6 +174,7 @@ def speculation(samples:list, n_future:int) -> dict: # name -> number
     told = acceptance([Generation(s['ids'], s['completion'], s['finish'], s['n_steps'], s['accepted']) for s in samples], n_future)
     return {'speculative/tokens_per_pass': told['tokens_per_pass']} | {f'speculative/head{k}_accepted': x for k, x in told['head_acceptance'].items()}
 
+# %% ../../nbs/73_pipelines.evaluate.ipynb #c1acc990
 def metrics_of(
     cfg,
     j:Judgement,
@@ -252,6 +255,7 @@ def three_passes(cfg, judged:Judged, benchmark:Benchmark, folder:Path, sandbox:S
              progress(log, 'run', every))
     return units, about
 
+# %% ../../nbs/73_pipelines.evaluate.ipynb #f065a1c2
 def finish(cfg, folder:Path, summary:dict, j:Judgement, mlflow:MLflowCopy|None) -> RunResult:
     "Write the files a reader wants."
     for name, rows in (('samples', j.samples), ('verdicts', j.verdicts)):

@@ -166,6 +166,7 @@ def policy_nll(site:Site, model, batch:Batch) -> Tensor: # [batch, seq] float32 
     model.train(was_training)
     return nll
 
+# %% ../../nbs/60a_pipelines.policy.ipynb #78b7d0ac
 @torch.no_grad()
 def read_all(
     model, # a policy

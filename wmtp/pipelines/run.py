@@ -178,6 +178,7 @@ class Site:
 
     def autocast(self): return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
+# %% ../../nbs/59_pipelines.run.ipynb #ce4cda11
 def open_site(
     cfg, # from `load_config`
     log=lambda line: None, # takes lines for the reader

@@ -211,6 +211,7 @@ def connect(self:MLflowCopy):
     log_configuration(client, run_id, self.config, self.run_yaml)
     self.client, self.run_id = client, run_id
 
+# %% ../../nbs/51_runtime.tracking.ipynb #3a124c64
 @patch
 def turn(self:MLflowCopy, status:str|None=None):
     "Send what is new; with a final `status`, send whatever the server lacks and close the MLflow run."
@@ -228,6 +229,7 @@ def turn(self:MLflowCopy, status:str|None=None):
     self.client.set_terminated(self.run_id, status)
     self.complete = True
 
+# %% ../../nbs/51_runtime.tracking.ipynb #5cbd0ba3
 @patch
 def loop(self:MLflowCopy):
     "The thread's work: turn after turn, until closed and complete, or closed and out of time."

@@ -158,6 +158,7 @@ def forward_backward(
     out.total(totals).backward()
     return {name: s.detach() for name, (s, _) in out.terms.items()}, out.metrics
 
+# %% ../../nbs/53_runtime.trainer.ipynb #66080f17
 @patch
 def gradient(self:Trainer) -> dict: # name -> number for the journal; gradients are in the parameters
     "The gradient of one step, summed over window and ranks, and the step's loss, terms and metrics."

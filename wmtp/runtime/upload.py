@@ -15,7 +15,6 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,6 +272,7 @@ def check_client() -> None:
     "Nothing, when the vessl command is installed; else an `InputError`."
     if not shutil.which('vessl'): raise InputError(f"the vessl command is missing; pip install {CLIENT}, then `vessl configure`")
 
+# %% ../../nbs/55_runtime.upload.ipynb #42f2dc05
 def commands(
     found:Upload,
     destination:str, # checked
@@ -297,6 +297,7 @@ def stage(
     sums.write_text(''.join(f'{entry.sha256}  {entry.name}\n' for entry in found.entries))
     return sums
 
+# %% ../../nbs/55_runtime.upload.ipynb #b120a366
 def send(
     found:Upload, # from `inspect`
     destination:str, # volume://...

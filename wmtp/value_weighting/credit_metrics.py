@@ -190,6 +190,7 @@ def probability_summary(
             out[f'{name}_q{q+1}'] = compute(*part) if len(part[0]) else float('nan')
     return out
 
+# %% ../../nbs/34a_value_weighting.credit_metrics.ipynb #f6a730b7
 def summarize_critic(
     values, # [batch, seq] tensor or list of [seq_i] rows, V(s_t)
     state_mask, # the same shape or lengths, bool
