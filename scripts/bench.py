@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 
-SECTIONS = {'batches': 'batches', 'lambda': 'credit', 'help': 'startup', 'mtp_loss': 'mtp_loss', 'trunk': 'trunk', 'sandbox': 'sandbox', 'decoding': 'decoding', 'prepare': 'prepare', 'row_index': 'row_index'}  # section -> file in scripts/benchmarks
+FILES = {'lambda': 'credit', 'help': 'startup'}  # section -> file in scripts/benchmarks, where it has another name
+SECTIONS = ['batches', 'lambda', 'help', 'mtp_loss', 'trunk', 'sandbox', 'decoding', 'prepare', 'row_index']
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--only', nargs='+', choices=SECTIONS, default=list(SECTIONS), help='sections to run')
+    parser.add_argument('--only', nargs='+', choices=SECTIONS, default=SECTIONS, help='sections to run')
     parser.add_argument('--draws', type=int, default=5, help='repetitions of which the median is taken')
     parser.add_argument('--threads', type=int, default=2, help='CPU threads of torch')
     parser.add_argument('--device', default='cpu', help='cpu, cuda or mps, where a section allows it')
@@ -27,7 +28,7 @@ def main():
     torch.manual_seed(0)
     print(f'torch {torch.__version__}, {args.threads} threads, {args.device}')
     sys.path.insert(0, str(Path(__file__).parent/'benchmarks'))
-    for name in args.only: import_module(SECTIONS[name]).run(args.draws, args.device)
+    for name in args.only: import_module(FILES.get(name, name)).run(args.draws, args.device)
 
 
 if __name__ == '__main__': main()

@@ -1,8 +1,8 @@
-"""Check that notebooks, package and README agree:  python scripts/check_notebooks.py
+"""Check that notebooks, package and README agree, and the code's names and lines:  python scripts/check_notebooks.py
 
 Changes nothing. One line per fault, exit code 1 if there is any. Mend with `nbdev_clean`, `nbdev_export`, `python scripts/make_readme.py`.
 """
-import ast, json, re, shutil, sys, tempfile
+import ast, json, re, shutil, subprocess, sys, tempfile
 from math import inf
 from pathlib import Path
 
@@ -59,6 +59,10 @@ def check_package(): # faults of wmtp/ against a fresh export beside a copy of t
     for path in sorted(made.keys() & kept.keys()):
         if kept[path].read_text(encoding='utf-8') != made[path]: yield f'{path} differs from its notebook'
 
+def check_python(): # names that nothing defines or uses, lines that are too long
+    done = subprocess.run([sys.executable, '-m', 'ruff', 'check', '--quiet', '--output-format=concise'], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.splitlines() + done.stderr.splitlines()
+
 def main():
     faults, read = [], {}
     for path in NOTEBOOKS:
@@ -67,6 +71,7 @@ def main():
     rooms = {module(nb): path for path, nb in read.items()}
     for path, nb in read.items(): faults += [f'{path.relative_to(ROOT)} {fault}' for fault in check_notebook(path, nb, rooms)]
     if len(read) == len(NOTEBOOKS): faults += check_package()
+    faults += check_python()
     if not is_current(): faults.append('README.md is not what nbs/index.ipynb gives')
     print('\n'.join(faults) or f'{len(NOTEBOOKS)} notebooks: valid, clean, in step, in order')
     return bool(faults)

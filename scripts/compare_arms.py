@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from wmtp.config import project_root
 
 START = 'storage/models/micro-policy'
-LENGTH = ['training.max_steps=120', 'training.eval_every_steps=120', 'checkpoint.save_every_steps=120', 'training.lr_warmup_steps=10', 'training.learning_rate=5e-4']
+LENGTH = ['training.max_steps=120', 'training.eval_every_steps=120', 'checkpoint.save_every_steps=120',
+          'training.lr_warmup_steps=10', 'training.learning_rate=5e-4']
 EVALUATION = ['benchmark.pass_at=1 5', 'generation.n_samples=10', 'generation.speculative=true', 'generation.max_new_tokens=200', 'generation.temperature=0.8',
               'models.value_model.checkpoint_path=storage/checkpoints/critic_local']
 SHARP = ['weighting.target_ess=0.6', 'weighting.max_weight=5', 'weighting.normalize=mean_one']
@@ -38,7 +39,8 @@ ARMS = {  # arm -> (run, configuration, what differs from it)
 def call(run, *arguments):
     "One run as a process of its own on one thread."
     code = f'import sys; from wmtp.cli import {run}; sys.exit({run}())'
-    done = subprocess.run([sys.executable, '-c', code, '--resume', 'auto', *arguments], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    command = [sys.executable, '-c', code, '--resume', 'auto', *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     if done.returncode: raise SystemExit(f"{' '.join(arguments)}: {done.stderr.strip()}")
 
 
@@ -50,8 +52,9 @@ def train(arm, seed, settings, home):
         call(run, *(['--config', config] if config else []), '--set', *LENGTH, *own, *settings, f'models.policy.path={START}',
              f'runtime.seed={seed}', 'mlflow.enabled=false', f'checkpoint.save_dir={folder}')
     if not (home/f'{folder.name}-evaluation'/'summary.json').exists():
-        call('evaluate', '--set', *EVALUATION, f'models.policy.checkpoint_path={folder if run else START}', f"models.policy.state_outcome={'told' in arm}".lower(),
-             f'runtime.seed={seed}', 'mlflow.enabled=false', f"save_dir={home/f'{folder.name}-evaluation'}")
+        call('evaluate', '--set', *EVALUATION, f'models.policy.checkpoint_path={folder if run else START}',
+             f"models.policy.state_outcome={'told' in arm}".lower(), f'runtime.seed={seed}', 'mlflow.enabled=false',
+             f"save_dir={home/f'{folder.name}-evaluation'}")
     print(arm, seed, 'done', flush=True)
     return folder
 

@@ -26,7 +26,8 @@ def main():
     parser.add_argument('--programs', type=int, default=160, help='held-out programs to read, drawn by a hash of their names')
     args = parser.parse_args()
     try:
-        site = open_site(load_config(None, [f'models.value_model.checkpoint_path={args.critic}', 'mlflow.enabled=false', 'runtime.dtype=float32'], 'verifiable'))
+        settings = [f'models.value_model.checkpoint_path={args.critic}', 'mlflow.enabled=false', 'runtime.dtype=float32']
+        site = open_site(load_config(None, settings, 'verifiable'))
         critic, about = open_critic(site, None)
         policy = MetaLlamaMTPAdapter.from_pretrained(resolve_path(args.policy)).eval()
         score = open_reference(resolve_path(args.reference), site.tokenizer, torch.float32, 'cpu')

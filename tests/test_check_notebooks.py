@@ -18,14 +18,14 @@ def write(path, *cells):
 def test_planted_faults_are_found(tmp_path):
     for name in ('scripts', 'wmtp', 'nbs'): (tmp_path/name).mkdir()
     for path in (ROOT/'scripts').glob('*.py'): shutil.copy(path, tmp_path/'scripts')
-    for name in ('settings.ini', 'nbs/00_core.ipynb', 'wmtp/core.py'): shutil.copy(ROOT/name, tmp_path/name)
+    for name in ('settings.ini', 'pyproject.toml', 'nbs/00_core.ipynb', 'wmtp/core.py'): shutil.copy(ROOT/name, tmp_path/name)
     check = lambda: subprocess.run([sys.executable, 'scripts/check_notebooks.py'], cwd=tmp_path, capture_output=True, text=True)
     good = check()
     assert (good.returncode, good.stdout) == (0, '1 notebooks: valid, clean, in step, in order\n'), good.stdout + good.stderr
 
     nbs, summary = tmp_path/'nbs', cell('markdown', '**한글 요약.** 요약')
     (tmp_path/'wmtp'/'core.py').write_text((ROOT/'wmtp'/'core.py').read_text(encoding='utf-8') + '\nx = 1\n', encoding='utf-8')
-    (tmp_path/'wmtp'/'old_name.py').write_text('')
+    (tmp_path/'wmtp'/'old_name.py').write_text('import os\n')
     write(nbs/'01_late.ipynb', summary, code('#| default_exp late'), code('#| export\nfrom wmtp.later import y'))
     write(nbs/'01a_later.ipynb', code('#| default_exp later'),
           code('#| export\nfrom wmtp.core import InputError\nimport wmtp.nothing\ny = 1'))
@@ -36,9 +36,9 @@ def test_planted_faults_are_found(tmp_path):
     for fault in ['nbs/01_late.ipynb imports wmtp.later from 01a_later.ipynb, which does not come before it',
                   'nbs/01a_later.ipynb imports wmtp.nothing, which no notebook exports', 'nbs/01a_later.ipynb has no 한글 요약',
                   'nbs/index.ipynb is not clean', 'wmtp/core.py differs from its notebook', 'wmtp/old_name.py comes from no notebook',
-                  'wmtp/late.py has not been exported', 'README.md is not what nbs/index.ipynb gives']:
+                  'wmtp/old_name.py:1:8: F401', 'wmtp/late.py has not been exported', 'README.md is not what nbs/index.ipynb gives']:
         assert fault in bad.stdout, bad.stdout + bad.stderr
-    assert len(bad.stdout.splitlines()) == 9, bad.stdout
+    assert len(bad.stdout.splitlines()) == 10, bad.stdout
 
     (nbs/'01_late.ipynb').write_text('{')
     assert 'nbs/01_late.ipynb is not valid JSON' in check().stdout

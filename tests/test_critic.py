@@ -172,8 +172,8 @@ def test_a_secret_is_found_nowhere(tmp_path):
 @pytest.mark.skipif('WMTP_REAL_DATA' not in os.environ, reason='WMTP_REAL_DATA is not set')
 def test_the_real_sample_with_the_llama_tokenizer(tmp_path):
     sample = os.environ['WMTP_REAL_DATA']
-    done = run('critic', settings=[*TINY, f'data.train={sample}/real_sample_300.jsonl', f'tokenizer.path={sample}/llama_tokenizer.model', 'training.max_steps=3',
-                         'training.tokens_per_batch=4096', f'checkpoint.save_dir={tmp_path}/run', f'data.index_dir={tmp_path}/indexes'])
+    done = run('critic', settings=[*TINY, f'data.train={sample}/real_sample_300.jsonl', f'tokenizer.path={sample}/llama_tokenizer.model',
+                         'training.max_steps=3', 'training.tokens_per_batch=4096', f'checkpoint.save_dir={tmp_path}/run', f'data.index_dir={tmp_path}/indexes'])
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path/'run'/'summary.json').read_text())['metrics']
     assert 0 <= metrics['value/pairwise_last'] <= 1 and metrics['credit/bug_hit@3'] is None

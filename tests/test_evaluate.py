@@ -116,7 +116,8 @@ def test_a_critic_chooses(policy, tmp_path):
     "Best of n by a critic of wmtp_critic; one that reads other ids is refused."
     tiny = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=900', 'training.max_steps=4',
             'training.eval_every_steps=4', 'training.eval_max_batches=2', 'training.lr_warmup_steps=1', 'mlflow.enabled=false', 'critic.lm_layer=1',
-            'models.value_model.hidden_size=32', 'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', f'checkpoint.save_dir={tmp_path}/critic']
+            'models.value_model.hidden_size=32', 'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64',
+            f'checkpoint.save_dir={tmp_path}/critic']
     made = run('critic', settings=tiny)
     assert made.returncode == 0, made.stderr
     done = run('evaluate', *settings(policy, tmp_path/'run', f'models.value_model.checkpoint_path={tmp_path}/critic'))

@@ -67,7 +67,8 @@ def test_there_are_fixtures(): assert len(FIXTURES) == 21
 BEGIN = b'{"instruction": "'
 
 
-@pytest.mark.parametrize('text', [b'\n', b'x', b'{}\n', b'{}\n' * 20, b'1234567\n', BEGIN[:8] + b'\n', BEGIN, BEGIN + b'\n', BEGIN + b'a\n', BEGIN + b'a' * 40 + b'"}}\n'])
+@pytest.mark.parametrize('text', [b'\n', b'x', b'{}\n', b'{}\n' * 20, b'1234567\n', BEGIN[:8] + b'\n', BEGIN, BEGIN + b'\n', BEGIN + b'a\n',
+                                  BEGIN + b'a' * 40 + b'"}}\n'])
 def test_a_file_smaller_than_a_row_is_one_line(text, tmp_path):
     path = tmp_path/'rows.jsonl'
     path.write_bytes(text)

@@ -116,8 +116,8 @@ def test_a_changed_byte_and_a_missing_critic_are_refused(given, tmp_path, capsys
 
 
 def test_lora_trains_saves_and_resumes(given, tmp_path):
-    settings = [*TINY, 'data.max_length=256', f"models.policy.path={best(given[0]/'reference')}", 'models.policy.lora.enabled=true', 'models.policy.lora.rank=2',
-                'runtime.dtype=float32', 'models.policy.gradient_checkpointing=true', 'training.max_steps=8']
+    settings = [*TINY, 'data.max_length=256', f"models.policy.path={best(given[0]/'reference')}", 'models.policy.lora.enabled=true',
+                'models.policy.lora.rank=2', 'runtime.dtype=float32', 'models.policy.gradient_checkpointing=true', 'training.max_steps=8']
     done = run('baseline', settings=[*settings, f'checkpoint.save_dir={tmp_path}/whole'])
     assert done.returncode == 0, done.stderr
     assert not (Path(best(tmp_path/'whole'))/'model.safetensors').exists()

@@ -124,7 +124,8 @@ def closing_lines(
 
 # %% ../nbs/81_cli.ipynb #cf284bd1
 NEXT = {'critic': 'wmtp_verifiable takes this critic; wmtp_critic --help shows the same run at 2.7B on an A100',
-        'baseline': 'wmtp_verifiable and wmtp_rho1 train the same policy with other weights', 'verifiable': 'compare it with wmtp_baseline and with --set weighting.control=shuffled',
+        'baseline': 'wmtp_verifiable and wmtp_rho1 train the same policy with other weights',
+        'verifiable': 'compare it with wmtp_baseline and with --set weighting.control=shuffled',
         'rho1': 'compare it with wmtp_baseline and wmtp_verifiable',
         'evaluate': 'nbs/92_compare_arms compares the ways of weighting; samples.jsonl can be read by other harnesses'}
 
@@ -142,7 +143,8 @@ def show_run(done, out=None):
             print(f'  {caption}, lowest: ' + ', '.join(f'{s.pieces[i]!r} {numbers[i]:+.2f}' for i in lowest(numbers)), file=out)
             if colour: print(tokens_ansi(s.pieces, numbers, kind, s.bug), file=out)
     made = done.summary['checkpoint']['best'] if 'checkpoint' in done.summary else done.save_dir/'samples.jsonl'
-    print(f"\nreport      {done.save_dir/'report.html'}\nsummary     {done.save_dir/'summary.json'}\n{'checkpoint' if 'checkpoint' in done.summary else 'samples':11} {made}"
+    print(f"\nreport      {done.save_dir/'report.html'}\nsummary     {done.save_dir/'summary.json'}"
+          f"\n{'checkpoint' if 'checkpoint' in done.summary else 'samples':11} {made}"
           f"\nnext        open the report; {NEXT[done.summary['run']]}", file=out)
 
 def lowest(numbers:list, n:int=3) -> list: # [int]

@@ -103,7 +103,7 @@ def resolve_dtype(
     name:str='auto', # auto | float32 | bfloat16
     device:torch.device=torch.device('cpu'), # read by auto alone
 ) -> torch.dtype:
-    "The dtype of the backbone's arithmetic; `auto` takes bfloat16 where it is fast. float16 is refused: its range needs loss scaling, which this project does not use."
+    "The dtype of the backbone's arithmetic; `auto` takes bfloat16 where it is fast. float16 is refused: its range needs loss scaling."
     if name == 'auto': return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
     if name not in DTYPES: raise InputError(f"runtime.dtype is {name!r}; wanted one of auto, {', '.join(DTYPES)}")
     return DTYPES[name]

@@ -100,7 +100,8 @@ def train_and_valid(
 ) -> tuple[Programs, Programs]: # for training, held out
     "The two sides of the data; an `InputError` if they share a problem."
     d = cfg.data
-    told, how = d.get('state_outcome', False), dict(on_bad_row=d.on_bad_row, every_row=d.check_rows == 'all', index_dir=d.index_dir and resolve_path(d.index_dir))
+    told, index_dir = d.get('state_outcome', False), d.index_dir and resolve_path(d.index_dir)
+    how = dict(on_bad_row=d.on_bad_row, every_row=d.check_rows == 'all', index_dir=index_dir)
     read = lambda path, outcome: read_programs(resolve_path(path), tokenizer, d.max_length, outcome if told else None, log, **how)
     train, valid = read(d.train, 'truth'), read(d.valid or d.train, 'correct')
     if valid.report.sha256 == train.report.sha256:

@@ -24,7 +24,8 @@ def move_aside(
     number = 1
     while os.path.lexists(f'{path}.{number}'): number += 1
     try: os.rename(path, f'{path}.{number}')
-    except OSError as e: raise InputError(f"{path} cannot be moved aside ({e.strerror}); is it a mount point? set checkpoint.save_dir to a folder inside it") from None
+    except OSError as e:
+        raise InputError(f"{path} cannot be moved aside ({e.strerror}); is it a mount point? set checkpoint.save_dir to a folder inside it") from None
     return Path(f'{path}.{number}')
 
 def newest_whole(
