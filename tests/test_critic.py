@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from commands import ROOT, Running, real, run, steps
 
+from wmtp.data.collate import load_tokenizer, prompt_text
+
 TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=1200', 'training.max_steps=30',
         'training.eval_every_steps=10', 'checkpoint.save_every_steps=5', 'training.lr_warmup_steps=2', 'models.value_model.hidden_size=32',
         'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', 'critic.lm_layer=1', 'mlflow.enabled=false', 'runtime.log_every_steps=10']
+MICROCODE = ROOT/'storage'/'datasets'/'microcode'
 FIELDS = ['run', 'seed', 'steps', 'wall_s', 'tokens_per_s', 'metrics', 'checkpoint', 'mlflow_run_id', 'data_sha256', 'config_sha256']
 
 
@@ -67,6 +70,29 @@ def test_sigterm_saves_and_exits_130(whole, tmp_path):
     assert done.returncode == 130 and 'go on with --resume auto' in done.stderr and 'Traceback' not in done.stderr
     assert run('critic', '--resume', 'auto', settings=settings).returncode == 0
     assert weights(tmp_path/'run') == weights(whole[0])
+
+
+def test_texts_checked_when_read_train_the_same_critic(whole, tmp_path):
+    settings = [*TINY, f'checkpoint.save_dir={tmp_path}/run', 'data.check_rows=as_read', f'data.index_dir={tmp_path}/indexes']
+    done = run('critic', settings=settings)
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path/'run') == weights(whole[0])
+
+
+def test_a_fault_found_in_the_middle_of_a_run_is_one_line(tmp_path):
+    tokenizer, lines = load_tokenizer(MICROCODE/'tokenizer.model'), []
+    for line in gzip.open(MICROCODE/'test.jsonl.gz'):
+        row = json.loads(line)
+        n_tokens = len(tokenizer.encode(prompt_text(row))) + len(tokenizer.encode(row['output'])) + 2  # or all texts would be read to count them
+        row['metadata'] = {name: row['metadata'][name] for name in ('source', 'difficulty', 'has_tests', 'problem')} | {'n_tokens': n_tokens}
+        lines.append(json.dumps(row, ensure_ascii=False) + '\n')
+    lines[700] = lines[700].replace('"input": "', '"input": "\\x', 1)
+    (tmp_path/'rows.jsonl').write_text(''.join(lines))
+    done = run('critic', settings=[*TINY, f'data.train={tmp_path}/rows.jsonl', 'data.check_rows=as_read', 'data.sampling=uniform',
+                                   'critic.ranking_coef=0', 'training.max_steps=300', f'checkpoint.save_dir={tmp_path}/run'])
+    assert (done.returncode, done.stderr.count('\n')) == (2, 1), done.stderr
+    assert f'{tmp_path}/rows.jsonl:701: not JSON' in done.stderr and 'data.check_rows=all' in done.stderr
+    assert steps(tmp_path/'run') > 5 and all((folder/'wmtp.json').is_file() for folder in (tmp_path/'run').glob('step-*'))
 
 
 def test_two_processes_train_one_critic(tmp_path):
