@@ -2,6 +2,7 @@
 
 What a process that is started anew does differently is shown by tests that start one: `real` makes its command line.
 """
+import json
 import multiprocessing
 import os
 import subprocess
@@ -69,6 +70,13 @@ class Running:
 def steps(folder):
     "How many steps the journal of a run tells of."
     return (folder/'journal.jsonl').read_bytes().count(b'\n') if (folder/'journal.jsonl').exists() else 0
+
+
+def bits(folder):
+    "The bytes of the last checkpoint's weights and of the journal."
+    last = json.loads((folder/'checkpoints.json').read_text())['last']
+    weights = [p for name in ('model.safetensors', 'adapter_model.safetensors') if (p := folder/last/name).exists()]
+    return weights[0].read_bytes(), (folder/'journal.jsonl').read_bytes()
 
 
 def run(name, *args, settings=(), **env):

@@ -10,21 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import ROOT, Running, real, run, steps
+from commands import ROOT, Running, bits, real, run, steps
 
-from wmtp.data.collate import load_tokenizer, prompt_text
+from wmtp.data.collate import load_tokenizer
+from wmtp.data.row_index import count_tokens
 
 TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=1200', 'training.max_steps=30',
         'training.eval_every_steps=10', 'checkpoint.save_every_steps=5', 'training.lr_warmup_steps=2', 'models.value_model.hidden_size=32',
         'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', 'critic.lm_layer=1', 'mlflow.enabled=false', 'runtime.log_every_steps=10']
 MICROCODE = ROOT/'storage'/'datasets'/'microcode'
 FIELDS = ['run', 'seed', 'steps', 'wall_s', 'tokens_per_s', 'metrics', 'checkpoint', 'mlflow_run_id', 'data_sha256', 'config_sha256']
-
-
-def weights(folder):
-    "The bytes of the last checkpoint's weights and of the journal."
-    last = json.loads((folder/'checkpoints.json').read_text())['last']
-    return (folder/last/'model.safetensors').read_bytes(), (folder/'journal.jsonl').read_bytes()
 
 
 @pytest.fixture(scope='module')
@@ -49,7 +44,7 @@ def test_same_seed_in_a_process_started_anew_is_bit_identical(whole, tmp_path):
     command = real('critic', settings=[*TINY, f'checkpoint.save_dir={tmp_path/"run"}'])
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert (done.returncode, done.stdout.count('report.html')) == (0, whole[1].stdout.count('report.html')), done.stderr
-    assert weights(tmp_path/'run') == weights(whole[0])
+    assert bits(tmp_path/'run') == bits(whole[0])
 
 
 @pytest.mark.parametrize('seed', [1, 2])
@@ -59,7 +54,7 @@ def test_killed_and_resumed_is_bit_identical(whole, tmp_path, seed):
     Running('critic', settings=settings).until(lambda: steps(tmp_path/'run') >= kill_at).kill()
     resumed = run('critic', '--resume', 'auto', settings=settings)
     assert resumed.returncode == 0, resumed.stderr
-    assert weights(tmp_path/'run') == weights(whole[0])
+    assert bits(tmp_path/'run') == bits(whole[0])
 
 
 def test_sigterm_saves_and_exits_130(whole, tmp_path):
@@ -69,22 +64,21 @@ def test_sigterm_saves_and_exits_130(whole, tmp_path):
     done = process.wait(60)
     assert done.returncode == 130 and 'go on with --resume auto' in done.stderr and 'Traceback' not in done.stderr
     assert run('critic', '--resume', 'auto', settings=settings).returncode == 0
-    assert weights(tmp_path/'run') == weights(whole[0])
+    assert bits(tmp_path/'run') == bits(whole[0])
 
 
 def test_texts_checked_when_read_train_the_same_critic(whole, tmp_path):
     settings = [*TINY, f'checkpoint.save_dir={tmp_path}/run', 'data.check_rows=as_read', f'data.index_dir={tmp_path}/indexes']
     done = run('critic', settings=settings)
     assert done.returncode == 0, done.stderr
-    assert weights(tmp_path/'run') == weights(whole[0])
+    assert bits(tmp_path/'run') == bits(whole[0])
 
 
 def test_a_fault_found_in_the_middle_of_a_run_is_one_line(tmp_path):
-    tokenizer, lines = load_tokenizer(MICROCODE/'tokenizer.model'), []
-    for line in gzip.open(MICROCODE/'test.jsonl.gz'):
-        row = json.loads(line)
-        n_tokens = len(tokenizer.encode(prompt_text(row))) + len(tokenizer.encode(row['output'])) + 2  # or all texts would be read to count them
-        row['metadata'] = {name: row['metadata'][name] for name in ('source', 'difficulty', 'has_tests', 'problem')} | {'n_tokens': n_tokens}
+    rows, lines = list(map(json.loads, gzip.open(MICROCODE/'test.jsonl.gz'))), []
+    for row, n_tokens in zip(rows, count_tokens(rows, load_tokenizer(MICROCODE/'tokenizer.model'))[1].tolist()):
+        row['metadata'] = {name: row['metadata'][name] for name in ('source', 'difficulty', 'has_tests', 'problem')}
+        row['metadata']['n_tokens'] = n_tokens  # or all texts would be read to count them
         lines.append(json.dumps(row, ensure_ascii=False) + '\n')
     lines[700] = lines[700].replace('"input": "', '"input": "\\x', 1)
     (tmp_path/'rows.jsonl').write_text(''.join(lines))

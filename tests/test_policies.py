@@ -7,20 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import ROOT, Running, real, run, steps
+from commands import ROOT, Running, bits, real, run, steps
 
 TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=900', 'training.max_steps=16',
         'training.eval_every_steps=8', 'training.eval_max_batches=6', 'checkpoint.save_every_steps=4', 'training.lr_warmup_steps=2',
         'mlflow.enabled=false', 'runtime.log_every_steps=8']
 SMALL = ['models.policy.dim=32', 'models.policy.n_heads=2', 'models.policy.n_layers=5', 'models.policy.hidden_dim=64']
 CRITIC = ['models.value_model.hidden_size=32', 'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', 'critic.lm_layer=1']
-
-
-def bits(folder):
-    "The bytes of the last checkpoint's weights and of the journal."
-    last = json.loads((folder/'checkpoints.json').read_text())['last']
-    weights = [p for name in ('model.safetensors', 'adapter_model.safetensors') if (p := folder/last/name).exists()]
-    return weights[0].read_bytes(), (folder/'journal.jsonl').read_bytes()
 
 
 def best(folder): return json.loads((folder/'summary.json').read_text())['checkpoint']['best']

@@ -35,6 +35,7 @@ Train a policy that predicts several tokens ahead on the tokens it finds harder 
 Let a trained policy, or any causal language model, write programs for a benchmark, run them in a jail, and estimate pass@k. Reference solutions
 run first, and without a jail that holds hostile programs nothing is run at all. The result names every rule it depends on."""}
 
+# %% ../nbs/81_cli.ipynb #9362da5c
 EXAMPLES = {
     'critic': [('wmtp_critic', 'two CPU cores, minutes, no network: a micro critic on the embedded microcode data'),
                ('wmtp_critic --config critic', 'one A100: Sheared-LLaMA-2.7B with a frozen backbone on CodeContests')],

@@ -136,7 +136,7 @@ def scan(self:LineScan,
     found, usual = np.empty((len(ends), 7), np.int64), self.usual(text, starts, ends, control)
     found[:, 0], found[:, 1] = base + starts, ends - starts
     width = min(size, size - block.rfind(s.task, 0, size) + 128) # ends are about as long as the last one
-    usual = usual[(ends - starts)[usual] >= width] # so that their ends are together no longer than the block
+    usual = usual[found[usual, 1] >= width] # so that their ends are together no longer than the block
     read, columns = self.ends.read(text, ends[usual], width)
     read, stops = usual[read], columns[:, 4]
     programs = program_starts(block, starts[read], stops, columns[:, 1], s.output)

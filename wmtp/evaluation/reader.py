@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
@@ -58,31 +59,38 @@ class PolicyReader:
 
     def logits(self, latents): return self.model.output(self.model.norm(latents))
 
-    def extend(self, tokens, starts, end): # -> [batch, seq, vocab]
-        "Read tokens [batch, seq], each row from its own place [batch]; no place reaches `end`."
-        self.make_room(end)
-        self.read(tokens, starts)
-        return self.logits(self.head(0))
+# %% ../../nbs/69a_evaluation.reader.ipynb #098ccb7c
+@patch
+def extend(self:PolicyReader, tokens, starts, end): # -> [batch, seq, vocab]
+    "Read tokens [batch, seq], each row from its own place [batch]; no place reaches `end`."
+    self.make_room(end)
+    self.read(tokens, starts)
+    return self.logits(self.head(0))
 
-    def draft(self, at): # -> [batch, n_drafts, vocab]
-        "What heads 2 and up say at position `at` [batch] of the last pass; also fills their cache."
-        asked = self.asked(at)
-        return self.logits(torch.cat([self.head(k0, asked) for k0 in range(1, self.n_drafts + 1)], 1))
+@patch
+def draft(self:PolicyReader, at): # -> [batch, n_drafts, vocab]
+    "What heads 2 and up say at position `at` [batch] of the last pass; also fills their cache."
+    asked = self.asked(at)
+    return self.logits(torch.cat([self.head(k0, asked) for k0 in range(1, self.n_drafts + 1)], 1))
 
-    def make_room(self, end):
-        "At least `end` places."
-        if (short := end - self.cache[0][0].shape[2]) > 0:
-            for i, pair in enumerate(self.cache): self.cache[i] = tuple(F.pad(x, (0, 0, 0, short + GROWTH)) for x in pair)
+# %% ../../nbs/69a_evaluation.reader.ipynb #cd28037c
+@patch
+def make_room(self:PolicyReader, end):
+    "At least `end` places."
+    if (short := end - self.cache[0][0].shape[2]) > 0:
+        for i, pair in enumerate(self.cache): self.cache[i] = tuple(F.pad(x, (0, 0, 0, short + GROWTH)) for x in pair)
 
-    def keep(self, rows):
-        "Forget all rows but these."
-        self.cache = [tuple(x[rows] for x in pair) for pair in self.cache]
+@patch
+def keep(self:PolicyReader, rows):
+    "Forget all rows but these."
+    self.cache = [tuple(x[rows] for x in pair) for pair in self.cache]
 
-    def replace(self, rows, new):
-        "Put the rows of another reader in the place of these."
-        self.make_room(new.cache[0][0].shape[2])
-        for pair, others in zip(self.cache, new.cache):
-            for x, y in zip(pair, others): x[rows, :, :y.shape[2]] = y
+@patch
+def replace(self:PolicyReader, rows, new):
+    "Put the rows of another reader in the place of these."
+    self.make_room(new.cache[0][0].shape[2])
+    for pair, others in zip(self.cache, new.cache):
+        for x, y in zip(pair, others): x[rows, :, :y.shape[2]] = y
 
 # %% ../../nbs/69a_evaluation.reader.ipynb #7c1fa6fa
 class CausalReader:
