@@ -5,7 +5,8 @@
     python scripts/compare_arms.py --seeds 0 --arms baseline td --set training.max_steps=40
 
 The start is the micro policy; each arm goes on from it with the settings below, and its best checkpoint is evaluated on microcode's test problems. What
-is finished is not made again. All lies in storage/checkpoints/compare/; the table goes to nbs/results/compare_arms.json for nbs/92_compare_arms.ipynb.
+is finished is not made again. All lies in storage/checkpoints/compare/; the table goes to nbs/9_reports/results/compare_arms.json
+for nbs/9_reports/92_compare_arms.ipynb.
 """
 import argparse
 import json
@@ -14,7 +15,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from wmtp.config import project_root
+from wmtp.config.load import project_root
 
 START = 'storage/models/micro-policy'
 LENGTH = ['training.max_steps=120', 'training.eval_every_steps=120', 'checkpoint.save_every_steps=120',
@@ -85,8 +86,8 @@ def main():
     todo = [(arm, seed) for seed in args.seeds for arm in args.arms]
     with ThreadPoolExecutor(args.jobs) as pool: folders = list(pool.map(lambda job: train(*job, args.set, home), todo))
     found = [collect(*job, folder) for job, folder in zip(todo, folders)]
-    (root/'nbs'/'results').mkdir(exist_ok=True)
-    (root/'nbs'/'results'/'compare_arms.json').write_text(json.dumps(found, indent=1) + '\n')
+    (root/'nbs'/'9_reports'/'results').mkdir(exist_ok=True)
+    (root/'nbs'/'9_reports'/'results'/'compare_arms.json').write_text(json.dumps(found, indent=1) + '\n')
 
 
 if __name__ == '__main__': main()

@@ -17,7 +17,7 @@ import argparse
 import sys
 
 from wmtp.core import InputError
-from wmtp.models.convert import SHARD_BYTES, convert_from_meta, convert_to_meta
+from wmtp.convert.meta import SHARD_BYTES, convert_from_meta, convert_to_meta
 
 
 def main():

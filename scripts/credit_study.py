@@ -1,7 +1,7 @@
-"""What a trained critic, reference and policy say about some held-out programs, token by token, for nbs/91_credit_study.ipynb.
+"""What a trained critic, reference and policy say about some held-out programs, token by token, for nbs/9_reports/91_credit_study.ipynb.
 
     python scripts/make_micro_models.py && wmtp_critic
-    python scripts/credit_study.py                            # reads storage/, writes nbs/results/credit_study.json
+    python scripts/credit_study.py                            # reads storage/, writes nbs/9_reports/results/credit_study.json
 """
 import argparse
 import json
@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from wmtp.config import load_config, project_root, resolve_path
+from wmtp.config.load import load_config, project_root, resolve_path
 from wmtp.core import InputError, derive_seed, state_mask
 from wmtp.models.mtp import MetaLlamaMTPAdapter
 from wmtp.pipelines.policy import policy_nll
@@ -46,7 +46,7 @@ def main():
         programs.append({'title': shown.title, 'correct': site.valid.rows[i]['is_correct'], 'bug': shown.bug, 'first_value': round(float(first), 4)}
                         | {name: [round(x, 4 if name == 'td' else 2) for x in numbers] for name, numbers, _ in shown.lines}
                         | ({'pieces': shown.pieces} if len(programs) < 40 else {}))
-    target = project_root()/'nbs'/'results'/'credit_study.json'
+    target = project_root()/'nbs'/'9_reports'/'results'/'credit_study.json'
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps({'critic': {k: about[k] for k in ('class_prior', 'step')}, 'programs': programs}, separators=(',', ':')) + '\n')
     print(f'{len(programs)} programs: {target}')

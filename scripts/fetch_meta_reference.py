@@ -30,7 +30,7 @@ def fetch(revision):
     for name, path in zip(FILES, cached):
         shutil.copyfile(path, FOLDER/name)
         print(f'{file_sha256(FOLDER/name)}  {name}')
-    print(f'{REPO} at {commit}: now compare by `nbdev_test --flags net --path nbs/19a_meta_llama.ipynb`')
+    print(f'{REPO} at {commit}: now compare by `nbdev_test --flags net --path nbs/2_models/19a_meta_llama.ipynb`')
 
 
 def main():

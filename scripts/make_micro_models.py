@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from wmtp.config import load_config, project_root
+from wmtp.config.load import load_config, project_root
 from wmtp.core import InputError
 from wmtp.pipelines.baseline import run_baseline
 

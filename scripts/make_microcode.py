@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from wmtp.data.collate import train_tokenizer
-from wmtp.data.microcode_rows import write_microcode
+from wmtp.microcode.dataset import write_microcode
 
 VOCAB_SIZE = 768
 

@@ -9,7 +9,7 @@ The file belongs to the training data, tokenizer and length limit it was made wi
 import argparse
 import sys
 
-from wmtp.config import load_config
+from wmtp.config.load import load_config
 from wmtp.core import InputError
 from wmtp.pipelines.rho1 import score_training_data
 from wmtp.pipelines.run import open_site

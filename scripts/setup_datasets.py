@@ -38,10 +38,10 @@ def arguments():
 
 
 def run(args):
-    from wmtp.config import project_root
-    from wmtp.data.merge import prepare_codecontests
-    from wmtp.data.prepare import Settings
-    from wmtp.data.publish import prepare_benchmark
+    from wmtp.config.load import project_root
+    from wmtp.prepare.merge import prepare_codecontests
+    from wmtp.prepare.parts import Settings
+    from wmtp.prepare.publish import prepare_benchmark
     out = args.out or project_root()/'storage'/'datasets'/args.name/'processed'
     if args.name == 'codecontests':
         settings = Settings(args.max_tokens, args.python2, args.tests)

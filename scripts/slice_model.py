@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 
 from wmtp.core import InputError
-from wmtp.models.convert import new_folder
-from wmtp.models.slice import slice_mtp
+from wmtp.convert.meta import new_folder
+from wmtp.convert.slice import slice_mtp
 
 SIZES = {'dim': 'width of the hidden state', 'n-layers': 'all blocks, those of the heads among them', 'n-heads': 'of attention',
          'n-kv-heads': 'groups of keys and values', 'head-dim': 'coordinates of one attention head', 'hidden-dim': 'feed-forward width',

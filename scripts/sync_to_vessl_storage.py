@@ -28,7 +28,7 @@ def arguments():
 
 def show(found, destination, scratch):
     "The listing of a dry run."
-    from wmtp.runtime.upload import commands, human_size, stage
+    from wmtp.prepare.upload import commands, human_size, stage
     for entry in found.entries: print(f'{entry.sha256}  {entry.size:>16,}  {entry.name}')
     for name, why in found.left_out: print(f'left out: {name} ({why})')
     for _, what in found.refused: print(f'REFUSED: {what}')
@@ -40,7 +40,7 @@ def show(found, destination, scratch):
 
 def run(args):
     from wmtp.core import InputError
-    from wmtp.runtime.upload import check_client, check_destination, checklist, inspect, send
+    from wmtp.prepare.upload import check_client, check_destination, checklist, inspect, send
     destination = args.destination and check_destination(args.destination)
     if args.go and not destination: raise InputError('--go needs a destination; wanted volume://STORAGE/VOLUME after the folder')
     if args.go and args.check: raise InputError('--check sends nothing and --go sends; give one of them')

@@ -36,7 +36,7 @@ def arguments():
 def audit(args, files):
     from wmtp.core import InputError
     from wmtp.data.schema import read_rows
-    from wmtp.data.validate import audit_labels
+    from wmtp.prepare.validate import audit_labels
     module, _, name = (args.executor or '').partition(':')
     try: check = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as e:
@@ -51,7 +51,7 @@ def main():
     args = arguments()
     from wmtp.core import InputError
     from wmtp.data.collate import load_tokenizer
-    from wmtp.data.validate import validate
+    from wmtp.prepare.validate import validate
     try:
         report = validate(args.paths, load_tokenizer(args.tokenizer) if args.tokenizer else None, args.max_length, not args.skip_programs)
         if args.audit: report.audit = audit(args, [Path(file.path) for file in report.files])

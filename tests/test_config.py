@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wmtp.config import check_paths, config_sha256, load_config, project_root, to_yaml
+from wmtp.config.load import check_paths, config_sha256, load_config, project_root, to_yaml
 from wmtp.core import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ def test_hostile_files_are_refused_in_one_line_within_a_second(tmp_path, name):
     assert list(tmp_path.iterdir()) == [path]
 
 def test_the_same_configuration_from_any_folder(tmp_path):
-    code = 'from wmtp.config import *; print(config_sha256(load_config()), project_root())'
+    code = 'from wmtp.config.load import *; print(config_sha256(load_config()), project_root())'
     here = run_python(code, ROOT)
     assert here.returncode == 0, here.stderr
     for folder in (ROOT/'storage', tmp_path): assert run_python(code, folder).stdout == here.stdout
@@ -90,7 +90,7 @@ def test_the_same_configuration_from_any_folder(tmp_path):
 
 def test_a_typed_path_starts_where_it_was_typed(tmp_path):
     (tmp_path/'rows.jsonl').write_text('{}\n')
-    code = "from wmtp.config import *; c = load_config(None, ['data.train=rows.jsonl']); print(resolve_path(c.data.train), c.data.train)"
+    code = "from wmtp.config.load import *; c = load_config(None, ['data.train=rows.jsonl']); print(resolve_path(c.data.train), c.data.train)"
     assert run_python(code, tmp_path).stdout.split() == [str(tmp_path/'rows.jsonl')] * 2
     assert run_python(code, ROOT/'storage').stdout.split() == [str(ROOT/'storage'/'rows.jsonl'), 'storage/rows.jsonl']
 

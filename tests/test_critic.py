@@ -13,7 +13,7 @@ import pytest
 from commands import ROOT, Running, bits, real, run, steps
 
 from wmtp.data.collate import load_tokenizer
-from wmtp.data.row_index import count_tokens
+from wmtp.rows.index import count_tokens
 
 TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=1200', 'training.max_steps=30',
         'training.eval_every_steps=10', 'checkpoint.save_every_steps=5', 'training.lr_warmup_steps=2', 'models.value_model.hidden_size=32',

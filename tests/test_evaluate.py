@@ -10,7 +10,7 @@ import torch
 from commands import ROOT, Running, run
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from wmtp.config import project_root
+from wmtp.config.load import project_root
 from wmtp.core import seed_everything
 from wmtp.data.collate import collate, encode_row, load_tokenizer
 from wmtp.data.schema import read_rows
@@ -149,7 +149,7 @@ def test_without_a_jail_nothing_runs(policy, tmp_path):
     if sys.platform != 'linux': pytest.skip('Linux only')
     code = textwrap.dedent("""
         import os, platform, struct, sys
-        from wmtp.evaluation.jail_layers import ALLOW, EQUAL, LOAD, NO_NEW_PRIVS, RETURN, call, set_filter
+        from wmtp.sandbox.jail_layers import ALLOW, EQUAL, LOAD, NO_NEW_PRIVS, RETURN, call, set_filter
         absent = [444, {'x86_64': 272, 'aarch64': 97}[platform.machine()]]
         jumps = [(EQUAL, len(absent) - i, 0, number) for i, number in enumerate(absent)]
         program = [(LOAD, 0, 0, 0), *jumps, (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, 0x00050026)]

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from wmtp.core import seed_everything
 from wmtp.data.collate import collate, join_ids, load_tokenizer
-from wmtp.config import project_root
+from wmtp.config.load import project_root
 from wmtp.evaluation.benchmarks import load_benchmark
 from wmtp.evaluation.generate import generate
 from wmtp.evaluation.speculative import acceptance

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from wmtp.core import InputError
-from wmtp.data.row_index import open_index
+from wmtp.rows.index import open_index
 from wmtp.data.schema import read_rows
 
 ROOT = Path(__file__).parents[1]
 MICROCODE = ROOT/'storage'/'datasets'/'microcode'
 REAL = os.environ.get('WMTP_REAL_DATA')
 FIXTURES = sorted(json.loads((Path(REAL)/'fixtures'/'manifest.json').read_text())) if REAL else []
-OPEN = 'import sys; from wmtp.data.row_index import open_index; i = open_index(*sys.argv[1:2], log=print); print(len(i), i.report.sha256)'
+OPEN = 'import sys; from wmtp.rows.index import open_index; i = open_index(*sys.argv[1:2], log=print); print(len(i), i.report.sha256)'
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(data, tmp_path):
 
 SLOW = """
 import signal, sys, time
-from wmtp.data import row_index
+from wmtp.rows import index as row_index
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background has it ignored
 scan = row_index.scan_file
 def slow(*args, **kwargs):

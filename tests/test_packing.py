@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from wmtp.config import load_config, project_root, resolve_path
+from wmtp.config.load import load_config, project_root, resolve_path
 from wmtp.core import seed_everything
 from wmtp.data.collate import load_tokenizer
 from wmtp.data.packing import lay_out

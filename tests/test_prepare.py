@@ -16,8 +16,8 @@ from fake_hub import COMMIT, fake_hub
 from hub_rows import ECHO, ODD, hub_row, write_odd, write_rows
 
 from wmtp.core import file_sha256
-from wmtp.data.merge import prepare_codecontests
-from wmtp.data.prepare import Settings
+from wmtp.prepare.merge import prepare_codecontests
+from wmtp.prepare.parts import Settings
 from wmtp.data.schema import read_rows
 
 ROOT = Path(__file__).parents[1]
@@ -201,7 +201,7 @@ def test_killed_in_the_middle_and_restarted_gives_the_same_bytes(many, tmp_path)
 
 
 def test_finished_shards_are_not_made_again(many, tmp_path, monkeypatch):
-    from wmtp.data import prepare as module
+    from wmtp.prepare import parts as module
     made = []
     once = module.prepare_problem
     def counted(row, *args):
@@ -253,7 +253,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path):
         rows = [hub_row(f'{n}_{p}', correct=[(3, f'print({p * 10 + k})\n' + f'# {"x" * 2000}') for k in range(10)]) for p in range(n // 10)]
         write_rows(rows, tmp_path/str(n)/'train.jsonl')
         arguments = str(tmp_path/str(n)), str(tmp_path/f'made{n}'), str(TOKENIZER)
-        code = ('import io, sys\nfrom wmtp.data.merge import Settings, prepare_codecontests\n'
+        code = ('import io, sys\nfrom wmtp.prepare.merge import Settings, prepare_codecontests\n'
                 'prepare_codecontests(*sys.argv[1:], Settings(8000), out=io.StringIO())\n'
                 'print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))')
         done = subprocess.run([sys.executable, '-c', code, *arguments], capture_output=True, text=True)
@@ -263,7 +263,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path):
 
 @pytest.mark.skipif(not REAL, reason='WMTP_REAL_DATA is unset: no real data to read')
 def test_the_benchmarks_have_all_their_tasks(tmp_path):
-    from wmtp.data.publish import prepare_benchmark
+    from wmtp.prepare.publish import prepare_benchmark
     prepare_benchmark('mbpp', Path(REAL)/'mbpp.jsonl', tmp_path/'mbpp', Path(REAL)/'llama_tokenizer.model')
     prepare_benchmark('humaneval', Path(REAL)/'HumanEval.jsonl.gz', tmp_path/'humaneval', Path(REAL)/'llama_tokenizer.model')
     sizes = {split: len(read_rows(tmp_path/'mbpp'/f'{split}.jsonl')[0]) for split in ('prompt', 'train', 'valid', 'test')}

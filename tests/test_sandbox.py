@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from wmtp.core import RunError
-from wmtp.data.publish import prepare_benchmark
-from wmtp.evaluation import conversation, sandbox
+from wmtp.prepare.publish import prepare_benchmark
+from wmtp.sandbox import conversation, sandbox
 from wmtp.evaluation.benchmarks import check_references, humaneval, mbpp, microcode, read_lines
-from wmtp.evaluation.conversation import RUNGS, Server
-from wmtp.evaluation.jail_layers import ALLOWED, FCNTL, JailError, landlock_abi
-from wmtp.evaluation.probes import PROBES
-from wmtp.evaluation.sandbox import Sandbox, check_calls, check_program, try_probes
-from wmtp.evaluation.verdict import by_calls, by_test
+from wmtp.sandbox.conversation import RUNGS, Server
+from wmtp.sandbox.jail_layers import ALLOWED, FCNTL, JailError, landlock_abi
+from wmtp.sandbox.probes import PROBES
+from wmtp.sandbox.sandbox import Sandbox, check_calls, check_program, try_probes
+from wmtp.sandbox.verdict import by_calls, by_test
 
 ROOT = Path(__file__).parents[1]
 REAL = os.environ.get('WMTP_REAL_DATA')
@@ -104,8 +104,8 @@ def test_the_judge_is_as_quick(rung):
 def test_when_the_parent_dies_all_die(rung):
     "An evaluator is killed while its program sleeps; so are server and program, at once."
     parent = evaluator(f"""
-        from wmtp.evaluation.sandbox import Sandbox
-        from wmtp.evaluation.verdict import by_calls
+        from wmtp.sandbox.sandbox import Sandbox
+        from wmtp.sandbox.verdict import by_calls
         print('here', flush=True)
         Sandbox({rung!r}, workers=1).judge(by_calls, 'import time; time.sleep(60)', [('1', 1)], 60.)""")
     assert parent.stdout.readline() == 'here\n'
@@ -136,8 +136,8 @@ def test_the_environment_of_the_parent_is_not_readable(rung):
     "A secret in the environment an evaluator was started with; the same search finds it outside of the jail."
     code = f"""
         import os
-        from wmtp.evaluation.sandbox import Sandbox
-        from wmtp.evaluation.verdict import by_calls
+        from wmtp.sandbox.sandbox import Sandbox
+        from wmtp.sandbox.verdict import by_calls
         scope = {{}}
         exec({LOOK!r}, scope)
         verdict = Sandbox({rung!r}, workers=1).judge(by_calls, {LOOK!r}, [(f'f({{os.getpid()}})', True)], 30.)
@@ -152,8 +152,8 @@ def test_refused_where_there_is_no_jail():
     process = evaluator("""
         import os, platform, struct
         from wmtp.core import RunError
-        from wmtp.evaluation.jail_layers import ALLOW, EQUAL, LOAD, NO_NEW_PRIVS, RETURN, call, set_filter
-        from wmtp.evaluation.sandbox import check_program
+        from wmtp.sandbox.jail_layers import ALLOW, EQUAL, LOAD, NO_NEW_PRIVS, RETURN, call, set_filter
+        from wmtp.sandbox.sandbox import check_program
         absent = [444, {'x86_64': 272, 'aarch64': 97}[platform.machine()]]  # landlock_create_ruleset, unshare: "no such call"
         jumps = [(EQUAL, len(absent) - i, 0, number) for i, number in enumerate(absent)]
         program = [(LOAD, 0, 0, 0), *jumps, (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, 0x00050026)]
@@ -187,9 +187,9 @@ def test_an_ordinary_user(tmp_path):
         for folder in closed: opened += (f'mount --bind {place} /mnt\nmount -t tmpfs -o mode=755 none {folder}\n'
                                          f'mkdir -p {place}\nmount --move /mnt {place}\n')
     code = textwrap.dedent("""
-        from wmtp.evaluation.conversation import RUNGS
-        from wmtp.evaluation.jail_layers import JailError
-        from wmtp.evaluation.sandbox import try_probes
+        from wmtp.sandbox.conversation import RUNGS
+        from wmtp.sandbox.jail_layers import JailError
+        from wmtp.sandbox.sandbox import try_probes
         for rung in RUNGS:
             try: print(rung, try_probes(rung))
             except JailError: print(rung, "not available")""")
@@ -210,7 +210,7 @@ def test_root_in_a_pod(powers, layer):
     "Root with the powers that Docker gives, and root with none: no new name spaces, and every probe is blocked by the jail alone."
     if not landlock_abi(): pytest.skip('no Landlock here')
     code = """
-        from wmtp.evaluation.sandbox import Sandbox, self_test
+        from wmtp.sandbox.sandbox import Sandbox, self_test
         with Sandbox(self_test(('namespaces', 'jail')), workers=1) as pool: print(pool.describe())"""
     command = ['setpriv', f'--bounding-set={powers}', '--inh-caps=-all', sys.executable, '-c', textwrap.dedent(code)]
     said = subprocess.run(command, capture_output=True, text=True)

@@ -132,7 +132,7 @@ def spoil(data, what):
     ('weights', 'model.bin: pickled'),
     ('hashes', 'problems.jsonl.gz: is missing'), ('names', 'link: a link or a special file')])
 def test_one_planted_fault_is_named_and_stops_the_upload(what, said, data, tmp_path, sync):
-    from wmtp.runtime.upload import POINTS
+    from wmtp.prepare.upload import POINTS
     spoil(data, what)
     done = sync(data, PLACE, '--check')
     point = next(line for line in done.stdout.splitlines() if line.startswith('NO'))

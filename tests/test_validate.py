@@ -9,8 +9,8 @@ import pytest
 
 from wmtp.core import InputError
 from wmtp.data.collate import load_tokenizer
-from wmtp.data.publish import prepare_benchmark
-from wmtp.data.validate import validate
+from wmtp.prepare.publish import prepare_benchmark
+from wmtp.prepare.validate import validate
 
 ROOT = Path(__file__).parents[1]
 MICROCODE = ROOT/'storage'/'datasets'/'microcode'
@@ -120,7 +120,7 @@ def test_a_prepared_folder_is_whole_until_it_is_touched(main, tmp_path):
 
 
 EXECUTOR = '''
-from wmtp.data.mutation import run_program
+from wmtp.microcode.mutation import run_program
 def check(program, test): return run_program(program, [test[0]])[0] == test[1]
 class Verdict:
     def __init__(self, passed): self.passed = passed
@@ -142,8 +142,8 @@ def test_the_audit_needs_an_executor_and_reports_agreement(main, tmp_path, monke
 
 
 def test_a_wrong_label_is_found_by_the_audit(tmp_path):
-    from wmtp.data.mutation import run_program
-    from wmtp.data.validate import audit_labels
+    from wmtp.microcode.mutation import run_program
+    from wmtp.prepare.validate import audit_labels
     tests = {p['problem']: p['tests'] for p in map(json.loads, gzip.open(MICROCODE/'problems.jsonl.gz'))}
     rows = [json.loads(line) for line in gzip.open(MICROCODE/'test.jsonl.gz')][:60]
     wrong = rows[7]['task_id']

@@ -8,7 +8,7 @@ storage/models/micro-policy: `python scripts/make_micro_models.py --only policy`
 import torch
 from measure import median, table, timed
 
-from wmtp.config import project_root
+from wmtp.config.load import project_root
 from wmtp.data.collate import load_tokenizer
 from wmtp.evaluation.benchmarks import load_benchmark
 from wmtp.evaluation.generate import generate

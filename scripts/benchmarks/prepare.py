@@ -17,12 +17,12 @@ from pathlib import Path
 
 from measure import median, table, timed
 
-from wmtp.config import project_root
+from wmtp.config.load import project_root
 
 CHILD = '''
 import io, sys
-from wmtp.data.merge import prepare_codecontests
-from wmtp.data.prepare import Settings
+from wmtp.prepare.merge import prepare_codecontests
+from wmtp.prepare.parts import Settings
 if __name__ == '__main__':
     source, folder, tokenizer, num_proc = sys.argv[1:]
     prepare_codecontests(source, folder, tokenizer, Settings(4096), num_proc=int(num_proc), out=io.StringIO())

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from measure import median, table, timed
 
-from wmtp.config import project_root
+from wmtp.config.load import project_root
 
 CHILD = '''
 import os, random, sys, time
 def peak(): return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) / 1024
 what, path, home = sys.argv[1:]
-if what == 'index': from wmtp.data.row_index import RowIndex, build_index, open_index
+if what == 'index': from wmtp.rows.index import RowIndex, build_index, open_index
 else: import datasets
 with open(path, 'rb') as f: os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 with open('/proc/self/clear_refs', 'w') as f: f.write('5')  # the peak starts from what is held now

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from measure import median, table, timed
 
 from wmtp.evaluation.benchmarks import microcode
-from wmtp.evaluation.sandbox import Sandbox, self_test
-from wmtp.evaluation.verdict import by_calls, by_test
+from wmtp.sandbox.sandbox import Sandbox, self_test
+from wmtp.sandbox.verdict import by_calls, by_test
 
 TEST = 'def check(candidate):\n    for i in range(10): assert candidate(i) == i + 1\ncheck(f)'
 
