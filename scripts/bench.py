@@ -13,12 +13,14 @@ from pathlib import Path
 
 import torch
 
-FILES = {'lambda': 'credit', 'help': 'startup'}  # section -> file in scripts/benchmarks, where it has another name
+# section -> file in scripts/benchmarks, where it has another name
+FILES = {'lambda': 'credit', 'help': 'startup'}
 SECTIONS = ['batches', 'lambda', 'help', 'mtp_loss', 'trunk', 'sandbox', 'decoding', 'prepare', 'row_index']
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', nargs='+', choices=SECTIONS, default=SECTIONS, help='sections to run')
     parser.add_argument('--draws', type=int, default=5, help='repetitions of which the median is taken')
     parser.add_argument('--threads', type=int, default=2, help='CPU threads of torch')

@@ -30,9 +30,11 @@ def imported(nb, packages): # the wmtp modules that a notebook's code imports; a
         if cell['cell_type'] != 'code' or source(cell).startswith('%%'): continue
         lines = [re.sub(r'^(\s*)[%!].*', r'\1pass', line) for line in source(cell).splitlines()]
         for node in ast.walk(ast.parse('\n'.join(lines))):
-            if isinstance(node, ast.Import): yield from (a.name for a in node.names if a.name.startswith('wmtp'))
+            if isinstance(node, ast.Import):
+                yield from (a.name for a in node.names if a.name.startswith('wmtp'))
             if isinstance(node, ast.ImportFrom) and (node.module or '').split('.')[0] == 'wmtp':
-                yield from ([f'{node.module}.{a.name}' for a in node.names] if node.module in packages else [node.module])
+                yield from ([f'{node.module}.{a.name}' for a in node.names] if node.module in packages
+                            else [node.module])
 
 def check_notebook(path, nb, rooms): # faults of one notebook; `rooms` maps a module to its notebook
     opening = '\n'.join(map(source, nb['cells'][:4]))
@@ -44,7 +46,8 @@ def check_notebook(path, nb, rooms): # faults of one notebook; `rooms` maps a mo
     for name in sorted(set(imported(nb, packages))):
         if name.startswith(('wmtp.configs', 'wmtp.vendor')): continue
         if name not in rooms: yield f'imports {name}, which no notebook exports'
-        elif order(rooms[name]) >= order(path): yield f'imports {name} from {rooms[name].name}, which does not come before it'
+        elif order(rooms[name]) >= order(path):
+            yield f'imports {name} from {rooms[name].name}, which does not come before it'
 
 def check_package(): # faults of wmtp/ against a fresh export beside a copy of the notebooks
     with tempfile.TemporaryDirectory() as folder:
@@ -53,14 +56,16 @@ def check_package(): # faults of wmtp/ against a fresh export beside a copy of t
         shutil.copytree(ROOT/'nbs', Path(folder)/'nbs')
         for path in NOTEBOOKS: nb_export(Path(folder)/path.relative_to(ROOT), lib_path=fresh)
         made = {p.relative_to(folder): p.read_text(encoding='utf-8') for p in fresh.rglob('*.py')}
-    kept = {p.relative_to(ROOT): p for p in (ROOT/'wmtp').rglob('*.py') if p.name not in ('__init__.py', '_modidx.py')}
+    kept = {p.relative_to(ROOT): p for p in (ROOT/'wmtp').rglob('*.py')
+            if p.name not in ('__init__.py', '_modidx.py')}
     for path in sorted(kept.keys() - made.keys()): yield f'{path} comes from no notebook'
     for path in sorted(made.keys() - kept.keys()): yield f'{path} has not been exported'
     for path in sorted(made.keys() & kept.keys()):
         if kept[path].read_text(encoding='utf-8') != made[path]: yield f'{path} differs from its notebook'
 
 def check_python(): # names that nothing defines or uses, lines that are too long
-    done = subprocess.run([sys.executable, '-m', 'ruff', 'check', '--quiet', '--output-format=concise'], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-m', 'ruff', 'check', '--quiet', '--output-format=concise'],
+                          cwd=ROOT, capture_output=True, text=True)
     return done.stdout.splitlines() + done.stderr.splitlines()
 
 def main():
@@ -69,7 +74,8 @@ def main():
         try: read[path] = json.loads(path.read_text(encoding='utf-8'))
         except ValueError as e: faults.append(f'{path.relative_to(ROOT)} is not valid JSON: {e}')
     rooms = {module(nb): path for path, nb in read.items()}
-    for path, nb in read.items(): faults += [f'{path.relative_to(ROOT)} {fault}' for fault in check_notebook(path, nb, rooms)]
+    for path, nb in read.items():
+        faults += [f'{path.relative_to(ROOT)} {fault}' for fault in check_notebook(path, nb, rooms)]
     if len(read) == len(NOTEBOOKS): faults += check_package()
     faults += check_python()
     if not is_current(): faults.append('README.md is not what nbs/index.ipynb gives')

@@ -20,7 +20,8 @@ from wmtp.config.load import project_root
 START = 'storage/models/micro-policy'
 LENGTH = ['training.max_steps=120', 'training.eval_every_steps=120', 'checkpoint.save_every_steps=120',
           'training.lr_warmup_steps=10', 'training.learning_rate=5e-4']
-EVALUATION = ['benchmark.pass_at=1 5', 'generation.n_samples=10', 'generation.speculative=true', 'generation.max_new_tokens=200', 'generation.temperature=0.8',
+EVALUATION = ['benchmark.pass_at=1 5', 'generation.n_samples=10', 'generation.speculative=true',
+              'generation.max_new_tokens=200', 'generation.temperature=0.8',
               'models.value_model.checkpoint_path=storage/checkpoints/critic_local']
 SHARP = ['weighting.target_ess=0.6', 'weighting.max_weight=5', 'weighting.normalize=mean_one']
 ARMS = {  # arm -> (run, configuration, what differs from it)
@@ -50,11 +51,13 @@ def train(arm, seed, settings, home):
     run, config, own = ARMS[arm]
     folder = home/f"{arm.replace(',', '').replace(' ', '_')}-{seed}"
     if run and not (folder/'summary.json').exists():
-        call(run, *(['--config', config] if config else []), '--set', *LENGTH, *own, *settings, f'models.policy.path={START}',
+        call(run, *(['--config', config] if config else []), '--set', *LENGTH, *own, *settings,
+             f'models.policy.path={START}',
              f'runtime.seed={seed}', 'mlflow.enabled=false', f'checkpoint.save_dir={folder}')
     if not (home/f'{folder.name}-evaluation'/'summary.json').exists():
         call('evaluate', '--set', *EVALUATION, f'models.policy.checkpoint_path={folder if run else START}',
-             f"models.policy.state_outcome={'told' in arm}".lower(), f'runtime.seed={seed}', 'mlflow.enabled=false',
+             f"models.policy.state_outcome={'told' in arm}".lower(), f'runtime.seed={seed}',
+             'mlflow.enabled=false',
              f"save_dir={home/f'{folder.name}-evaluation'}")
     print(arm, seed, 'done', flush=True)
     return folder
@@ -68,23 +71,29 @@ def collect(arm, seed, folder):
         summary = json.loads((folder/'summary.json').read_text())
         rows = [json.loads(line) for line in (folder/'journal.jsonl').read_text().splitlines()]
     weights = {name: sum(row[name] for row in rows if name in row) / sum(name in row for row in rows)
-               for name in ('weight/mean', 'weight/ess_share', 'weight/beta', 'data/correct') if any(name in row for row in rows)}
+               for name in ('weight/mean', 'weight/ess_share', 'weight/beta', 'data/correct')
+               if any(name in row for row in rows)}
     written = {f'eval/{name}': x for name, x in judged['metrics'].items()}
     metrics = {name: x and round(x, 5) for name, x in (summary['metrics'] | weights | written).items()}
-    return {'arm': arm, 'seed': seed, 'steps': summary['steps'], 'wall_s': summary['wall_s'], 'config_sha256': summary['config_sha256'],
+    return {'arm': arm, 'seed': seed, 'steps': summary['steps'], 'wall_s': summary['wall_s'],
+            'config_sha256': summary['config_sha256'],
             'failures': judged['failures'], 'metrics': metrics}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--arms', nargs='+', choices=ARMS, default=list(ARMS), metavar='ARM', help=f"of {', '.join(ARMS)}")
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--arms', nargs='+', choices=ARMS, default=list(ARMS), metavar='ARM',
+                        help=f"of {', '.join(ARMS)}")
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time, one CPU thread each')
-    parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[], help='change single keys of every training run')
+    parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[],
+                        help='change single keys of every training run')
     args = parser.parse_args()
     root, home = project_root(), project_root()/'storage'/'checkpoints'/'compare'
     todo = [(arm, seed) for seed in args.seeds for arm in args.arms]
-    with ThreadPoolExecutor(args.jobs) as pool: folders = list(pool.map(lambda job: train(*job, args.set, home), todo))
+    with ThreadPoolExecutor(args.jobs) as pool:
+        folders = list(pool.map(lambda job: train(*job, args.set, home), todo))
     found = [collect(*job, folder) for job, folder in zip(todo, folders)]
     (root/'nbs'/'9_reports'/'results').mkdir(exist_ok=True)
     (root/'nbs'/'9_reports'/'results'/'compare_arms.json').write_text(json.dumps(found, indent=1) + '\n')

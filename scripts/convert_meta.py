@@ -25,25 +25,34 @@ def main():
     p.add_argument('source', metavar='SOURCE', help='the folder to read')
     p.add_argument('target', metavar='TARGET', help='the folder to make')
     p.add_argument('--back', action='store_true', help='from a model folder to the files Meta publishes')
-    p.add_argument('--tokenizer', metavar='FILE', help='tokenizer.model, where it lies outside SOURCE (in the MTP release: one level up)')
-    p.add_argument('--origin', metavar='TEXT', help="where the weights come from, for metadata.json; default: SOURCE's name")
-    p.add_argument('--rope-theta', type=float, metavar='X', help='if you know it: refuse a params.json that says otherwise')
-    p.add_argument('--max-seq-len', type=int, default=4096, metavar='N', help="longest row; Meta's files do not say (default 4096)")
-    p.add_argument('--shard-gb', type=float, default=SHARD_BYTES / 1e9, metavar='X', help='size of one weight file (default 2)')
+    p.add_argument('--tokenizer', metavar='FILE',
+                   help='tokenizer.model, where it lies outside SOURCE (in the MTP release: one level up)')
+    p.add_argument('--origin', metavar='TEXT', help="where the weights come from, for metadata.json; "
+                                                    "default: SOURCE's name")
+    p.add_argument('--rope-theta', type=float, metavar='X',
+                   help='if you know it: refuse a params.json that says otherwise')
+    p.add_argument('--max-seq-len', type=int, default=4096, metavar='N',
+                   help="longest row; Meta's files do not say (default 4096)")
+    p.add_argument('--shard-gb', type=float, default=SHARD_BYTES / 1e9, metavar='X',
+                   help='size of one weight file (default 2)')
     a = p.parse_args()
-    if a.back and (a.tokenizer or a.origin or a.rope_theta): p.error('--back takes no other options; the folder says everything')
+    if a.back and (a.tokenizer or a.origin or a.rope_theta):
+        p.error('--back takes no other options; the folder says everything')
     if a.shard_gb <= 0: p.error(f'--shard-gb is {a.shard_gb}; wanted a size above 0')
     try:
         if a.back: hashes = convert_to_meta(a.source, a.target)
         else:
-            facts = convert_from_meta(a.source, a.target, a.tokenizer, a.origin, a.rope_theta, a.max_seq_len, int(a.shard_gb * 1e9))
+            facts = convert_from_meta(a.source, a.target, a.tokenizer, a.origin, a.rope_theta, a.max_seq_len,
+                                      int(a.shard_gb * 1e9))
             hashes = facts['files']
             print(f"{facts['n_parameters']:,} parameters, {facts['dtype']}, unchanged")
     except InputError as e:
         print(e, file=sys.stderr)
         return 2
     for name, digest in hashes.items(): print(f'{digest[:16]}  {name}')
-    if not a.back: print(f'next: python scripts/slice_model.py {a.target} TARGET for a small one, or give {a.target} to a run')
+    if not a.back:
+        print(f'next: python scripts/slice_model.py {a.target} TARGET for a small one, or give {a.target} to '
+              f'a run')
     return 0
 
 

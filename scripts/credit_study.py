@@ -19,14 +19,18 @@ from wmtp.pipelines.verifiable import open_critic, window_advantages
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--critic', default='storage/checkpoints/critic_local', help='a critic: folder of a run or checkpoint')
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--critic', default='storage/checkpoints/critic_local',
+                        help='a critic: folder of a run or checkpoint')
     parser.add_argument('--policy', default='storage/models/micro-policy', help='an MTP network')
     parser.add_argument('--reference', default='storage/models/micro-reference', help='a reference')
-    parser.add_argument('--programs', type=int, default=160, help='held-out programs to read, drawn by a hash of their names')
+    parser.add_argument('--programs', type=int, default=160,
+                        help='held-out programs to read, drawn by a hash of their names')
     args = parser.parse_args()
     try:
-        settings = [f'models.value_model.checkpoint_path={args.critic}', 'mlflow.enabled=false', 'runtime.dtype=float32']
+        settings = [f'models.value_model.checkpoint_path={args.critic}', 'mlflow.enabled=false',
+                    'runtime.dtype=float32']
         site = open_site(load_config(None, settings, 'verifiable'))
         critic, about = open_critic(site, None)
         policy = MetaLlamaMTPAdapter.from_pretrained(resolve_path(args.policy)).eval()
@@ -34,21 +38,26 @@ def main():
     except InputError as e:
         print(f'credit_study: error: {e}', file=sys.stderr)
         return 2
-    order = sorted(range(len(site.valid)), key=lambda i: derive_seed('study', site.valid.rows[i]['task_id']))[:args.programs]
+    order = sorted(range(len(site.valid)),
+                   key=lambda i: derive_seed('study', site.valid.rows[i]['task_id']))[:args.programs]
     programs = []
     for i in order:
         batch = site.valid.batch([i])
         with torch.no_grad():
             td = window_advantages(site, critic, [batch], [state_mask(batch.labels)])[0][0]
-            lines = [('td', td, 'td'), ('policy_nll', policy_nll(site, policy, batch)[0], 'value'), ('reference_nll', score(batch)[0], 'value')]
+            lines = [('td', td, 'td'), ('policy_nll', policy_nll(site, policy, batch)[0], 'value'),
+                     ('reference_nll', score(batch)[0], 'value')]
             first = critic(batch.input_ids, batch.attention_mask)[0, site.valid.examples[i].n_prompt - 1]
         shown = show_program(site.valid, i, lines)
-        programs.append({'title': shown.title, 'correct': site.valid.rows[i]['is_correct'], 'bug': shown.bug, 'first_value': round(float(first), 4)}
-                        | {name: [round(x, 4 if name == 'td' else 2) for x in numbers] for name, numbers, _ in shown.lines}
+        programs.append({'title': shown.title, 'correct': site.valid.rows[i]['is_correct'], 'bug': shown.bug,
+                         'first_value': round(float(first), 4)}
+                        | {name: [round(x, 4 if name == 'td' else 2) for x in numbers]
+                           for name, numbers, _ in shown.lines}
                         | ({'pieces': shown.pieces} if len(programs) < 40 else {}))
     target = project_root()/'nbs'/'9_reports'/'results'/'credit_study.json'
     target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps({'critic': {k: about[k] for k in ('class_prior', 'step')}, 'programs': programs}, separators=(',', ':')) + '\n')
+    target.write_text(json.dumps({'critic': {k: about[k] for k in ('class_prior', 'step')},
+                                  'programs': programs}, separators=(',', ':')) + '\n')
     print(f'{len(programs)} programs: {target}')
 
 

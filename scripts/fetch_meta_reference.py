@@ -30,19 +30,25 @@ def fetch(revision):
     for name, path in zip(FILES, cached):
         shutil.copyfile(path, FOLDER/name)
         print(f'{file_sha256(FOLDER/name)}  {name}')
-    print(f'{REPO} at {commit}: now compare by `nbdev_test --flags net --path nbs/2_models/19a_meta_llama.ipynb`')
+    print(f'{REPO} at {commit}: now compare by `nbdev_test --flags net --path '
+          f'nbs/2_models/19a_meta_llama.ipynb`')
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--revision', default='main', help='branch, tag or commit of the repository')
     args = parser.parse_args()
     page = f'https://huggingface.co/{REPO}'
     try: fetch(args.revision)
-    except GatedRepoError: sys.exit(f"{REPO} is gated; accept Meta's licence at {page}, then `hf auth login` with that account")
-    except RepositoryNotFoundError: sys.exit(f'{REPO} is not visible with this login; open {page}, then `hf auth login`')
-    except LocalEntryNotFoundError: sys.exit(f'{REPO} cannot be reached; connect to the network, or unset HF_HUB_OFFLINE if it is set')
-    except (EntryNotFoundError, HfHubHTTPError) as e: sys.exit(f'{REPO} at {args.revision}: {str(e).splitlines()[0]}')
+    except GatedRepoError:
+        sys.exit(f"{REPO} is gated; accept Meta's licence at {page}, then `hf auth login` with that account")
+    except RepositoryNotFoundError:
+        sys.exit(f'{REPO} is not visible with this login; open {page}, then `hf auth login`')
+    except LocalEntryNotFoundError:
+        sys.exit(f'{REPO} cannot be reached; connect to the network, or unset HF_HUB_OFFLINE if it is set')
+    except (EntryNotFoundError, HfHubHTTPError) as e:
+        sys.exit(f'{REPO} at {args.revision}: {str(e).splitlines()[0]}')
 
 
 if __name__ == '__main__': main()

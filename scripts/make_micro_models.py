@@ -17,9 +17,12 @@ from wmtp.core import InputError
 from wmtp.pipelines.baseline import run_baseline
 
 MODELS = {  # name -> what differs from configs/baseline/baseline_local.yaml
-    'policy': ['training.max_steps=1200', 'training.eval_every_steps=300', 'checkpoint.save_every_steps=300', 'training.lr_warmup_steps=60', 'runtime.seed=10'],
-    'reference': ['models.policy.dim=96', 'models.policy.n_layers=4', 'models.policy.hidden_dim=256', 'models.policy.n_future_tokens=1',
-                  'training.max_steps=500', 'training.eval_every_steps=250', 'checkpoint.save_every_steps=250', 'runtime.seed=100'],
+    'policy': ['training.max_steps=1200', 'training.eval_every_steps=300', 'checkpoint.save_every_steps=300',
+               'training.lr_warmup_steps=60', 'runtime.seed=10'],
+    'reference': ['models.policy.dim=96', 'models.policy.n_layers=4', 'models.policy.hidden_dim=256',
+                  'models.policy.n_future_tokens=1',
+                  'training.max_steps=500', 'training.eval_every_steps=250',
+                  'checkpoint.save_every_steps=250', 'runtime.seed=100'],
 }
 
 
@@ -29,20 +32,25 @@ def make(name, settings):
     if target.exists(): raise InputError(f"{target} exists already; move it away to make it anew")
     folder = project_root()/'storage'/'checkpoints'/f'micro_{name}'
     own = [*MODELS[name], 'mlflow.enabled=false', f'checkpoint.save_dir={folder}']
-    done = run_baseline(load_config(None, [*own, *settings], 'baseline'), log=lambda line: print(line, flush=True))
+    done = run_baseline(load_config(None, [*own, *settings], 'baseline'),
+                        log=lambda line: print(line, flush=True))
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f'.part-{target.name}')
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(Path(done.summary['checkpoint']['best']), part, ignore=shutil.ignore_patterns('trainer', 'manifest.json'))
+    shutil.copytree(Path(done.summary['checkpoint']['best']), part,
+                    ignore=shutil.ignore_patterns('trainer', 'manifest.json'))
     part.rename(target)
-    print(f"{target}: {done.summary['steps']} steps in {done.summary['wall_s']:.0f} s, loss on held-out correct programs "
+    print(f"{target}: {done.summary['steps']} steps in {done.summary['wall_s']:.0f} s, loss on held-out "
+          f"correct programs "
           f"{done.summary['metrics']['valid/loss']:.3f} nats per token")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', choices=MODELS, help='make one of them')
-    parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[], help='change single keys of the runs')
+    parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[],
+                        help='change single keys of the runs')
     args = parser.parse_args()
     try:
         for name in [args.only] if args.only else MODELS: make(name, args.set)

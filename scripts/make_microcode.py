@@ -20,4 +20,5 @@ metadata = write_microcode(folder)
 rows = [json.loads(line) for line in gzip.open(folder/'train.jsonl.gz', 'rt')]
 texts = [text for row in rows for text in (row['instruction'] + '\n', row['output'])]
 (folder/'tokenizer.model').write_bytes(train_tokenizer(texts, VOCAB_SIZE))
-for name, file in metadata['files'].items(): print(f"{name:20} {file['rows']:6} rows  sha256 {file['sha256_text'][:16]}")
+for name, file in metadata['files'].items():
+    print(f"{name:20} {file['rows']:6} rows  sha256 {file['sha256_text'][:16]}")

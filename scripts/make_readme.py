@@ -42,7 +42,9 @@ def is_current():
     return not INDEX.is_file() or README.read_text(encoding='utf-8') == make()
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--check', action='store_true', help='only say whether README.md is current')
-    if parser.parse_args().check: sys.exit(0 if is_current() else 'README.md is not current: run python scripts/make_readme.py')
+    if parser.parse_args().check:
+        sys.exit(0 if is_current() else 'README.md is not current: run python scripts/make_readme.py')
     README.write_text(make(), encoding='utf-8')

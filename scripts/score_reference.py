@@ -16,9 +16,11 @@ from wmtp.pipelines.run import open_site
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('file', help='where the losses go, ending in .safetensors')
-    parser.add_argument('--config', metavar='FILE|NAME', help='a configuration of wmtp_rho1 with models.reference.path (default: rho1_local)')
+    parser.add_argument('--config', metavar='FILE|NAME',
+                        help='a configuration of wmtp_rho1 with models.reference.path (default: rho1_local)')
     parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[], help='change single keys')
     args = parser.parse_args()
     try:

@@ -25,15 +25,21 @@ from pathlib import Path
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('name', choices=['codecontests', 'mbpp', 'humaneval'], help='which data set')
-    p.add_argument('--source', help='files that are here, or a name on the hub (default: deepmind/code_contests, or the benchmark on the hub)')
-    p.add_argument('--tokenizer', required=True, help='.model file or Hugging Face folder; lengths are counted with it')
+    p.add_argument('--source', help='files that are here, or a name on the hub (default: '
+                                    'deepmind/code_contests, or the benchmark on the hub)')
+    p.add_argument('--tokenizer', required=True, help='.model file or Hugging Face folder; lengths are '
+                                                      'counted with it')
     p.add_argument('--out', type=Path, help='folder to make (default: storage/datasets/NAME/processed)')
     g = p.add_argument_group('codecontests only')
     g.add_argument('--num-proc', type=int, default=1, help='processes, one shard at a time each (default: 1)')
-    g.add_argument('--max-tokens', type=int, default=2048, help='drop programs over this, with prompt, BOS and EOS (default: 2048)')
-    g.add_argument('--cap', type=int, help='at most so many programs of each label per problem, drawn by hash (default: all)')
-    g.add_argument('--python2', action='store_true', help='take Python 2 submissions too, where they compile; marked language: python2')
-    g.add_argument('--tests', type=int, default=16, help='tests to keep per problem in problems.jsonl.gz (default: 16)')
+    g.add_argument('--max-tokens', type=int, default=2048,
+                   help='drop programs over this, with prompt, BOS and EOS (default: 2048)')
+    g.add_argument('--cap', type=int, help='at most so many programs of each label per problem, drawn by '
+                                           'hash (default: all)')
+    g.add_argument('--python2', action='store_true',
+                   help='take Python 2 submissions too, where they compile; marked language: python2')
+    g.add_argument('--tests', type=int, default=16,
+                   help='tests to keep per problem in problems.jsonl.gz (default: 16)')
     return p.parse_args()
 
 
@@ -45,17 +51,21 @@ def run(args):
     out = args.out or project_root()/'storage'/'datasets'/args.name/'processed'
     if args.name == 'codecontests':
         settings = Settings(args.max_tokens, args.python2, args.tests)
-        made = prepare_codecontests(args.source or 'deepmind/code_contests', out, args.tokenizer, settings, args.cap, args.num_proc)
+        made = prepare_codecontests(args.source or 'deepmind/code_contests', out, args.tokenizer, settings,
+                                    args.cap, args.num_proc)
     else: made = prepare_benchmark(args.name, args.source, out, args.tokenizer)
     for name, file in made['files'].items():
-        if 'rows' in file: print(f"{name:12} {file['rows']:9,} rows  {file['bytes']:13,} bytes  sha256 {file['sha256'][:16]}")
-    print(f'what was left out, and why: {out}/stats/dropped.json\nnext: python scripts/validate_datasets.py {out}')
+        if 'rows' in file:
+            print(f"{name:12} {file['rows']:9,} rows  {file['bytes']:13,} bytes  sha256 {file['sha256'][:16]}")
+    print(f'what was left out, and why: {out}/stats/dropped.json\nnext: python scripts/validate_datasets.py '
+          f'{out}')
 
 
 def main():
     args = arguments()
     try: run(args)
-    except KeyboardInterrupt: code, line = 130, 'stopped; finished shards are kept: run the same command again'
+    except KeyboardInterrupt:
+        code, line = 130, 'stopped; finished shards are kept: run the same command again'
     except Exception as e:
         from wmtp.core import InputError
         code, line = 2 if isinstance(e, InputError) else 1, ' '.join(str(e).split()) or type(e).__name__

@@ -21,8 +21,10 @@ from wmtp.core import InputError
 from wmtp.convert.meta import new_folder
 from wmtp.convert.slice import slice_mtp
 
-SIZES = {'dim': 'width of the hidden state', 'n-layers': 'all blocks, those of the heads among them', 'n-heads': 'of attention',
-         'n-kv-heads': 'groups of keys and values', 'head-dim': 'coordinates of one attention head', 'hidden-dim': 'feed-forward width',
+SIZES = {'dim': 'width of the hidden state', 'n-layers': 'all blocks, those of the heads among them',
+         'n-heads': 'of attention',
+         'n-kv-heads': 'groups of keys and values', 'head-dim': 'coordinates of one attention head',
+         'hidden-dim': 'feed-forward width',
          'n-future-tokens': 'heads for future tokens', 'max-seq-len': 'longest row'}
 
 
@@ -37,14 +39,16 @@ def main():
         policy = slice_mtp(a.source, **sizes)
         with new_folder(a.target) as part:
             policy.save_pretrained(part)
-            found = [file for file in Path(a.source).iterdir() if file.name.startswith('tokenizer') and file.is_file()]
+            found = [file for file in Path(a.source).iterdir() if file.name.startswith('tokenizer')
+                     and file.is_file()]
             for file in found: shutil.copyfile(file, part/file.name)
     except InputError as e:
         print(e, file=sys.stderr)
         return 2
     facts = policy.describe()
     print(json.dumps({name: facts[name] for name in [*sizes, 'dtype']}))
-    print(f"{facts['n_parameters']:,} parameters in {a.target}" + ('' if found else '; no tokenizer in the source, so none here'))
+    print(f"{facts['n_parameters']:,} parameters in {a.target}"
+          + ('' if found else '; no tokenizer in the source, so none here'))
     return 0
 
 

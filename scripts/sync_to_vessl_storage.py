@@ -17,12 +17,15 @@ from pathlib import Path
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('folder', type=Path, help='what to upload: a prepared data set, a model, a checkpoint or a whole run')
+    p.add_argument('folder', type=Path, help='what to upload: a prepared data set, a model, a checkpoint or '
+                                             'a whole run')
     p.add_argument('destination', nargs='?', help='volume://STORAGE/VOLUME or volume://STORAGE/VOLUME/FOLDER')
     p.add_argument('--check', action='store_true', help='only the checklist; nothing is sent')
     p.add_argument('--go', action='store_true', help='really send, if nothing speaks against it')
-    p.add_argument('--leave-out', nargs='+', default=[], metavar='NAME', help='names or patterns that stay here, such as report.html')
-    p.add_argument('--skip-programs', action='store_true', help='millions of rows: programs are not parsed; copies are found by their text')
+    p.add_argument('--leave-out', nargs='+', default=[], metavar='NAME',
+                   help='names or patterns that stay here, such as report.html')
+    p.add_argument('--skip-programs', action='store_true',
+                   help='millions of rows: programs are not parsed; copies are found by their text')
     return p.parse_args()
 
 
@@ -42,7 +45,8 @@ def run(args):
     from wmtp.core import InputError
     from wmtp.prepare.upload import check_client, check_destination, checklist, inspect, send
     destination = args.destination and check_destination(args.destination)
-    if args.go and not destination: raise InputError('--go needs a destination; wanted volume://STORAGE/VOLUME after the folder')
+    if args.go and not destination:
+        raise InputError('--go needs a destination; wanted volume://STORAGE/VOLUME after the folder')
     if args.go and args.check: raise InputError('--check sends nothing and --go sends; give one of them')
     if args.go: check_client()
     with tempfile.TemporaryDirectory() as scratch:

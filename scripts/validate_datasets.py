@@ -22,14 +22,18 @@ from pathlib import Path
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('paths', nargs='+', help='files of rows (.jsonl, plain or .gz), or folders with metadata.json')
-    p.add_argument('--tokenizer', help='.model file or Hugging Face folder: count lengths, and compare with those in the metadata')
+    p.add_argument('paths', nargs='+', help='files of rows (.jsonl, plain or .gz), or folders with '
+                                            'metadata.json')
+    p.add_argument('--tokenizer', help='.model file or Hugging Face folder: count lengths, and compare with '
+                                       'those in the metadata')
     p.add_argument('--max-length', type=int, default=2048, help='the window in tokens (default: 2048)')
-    p.add_argument('--skip-programs', action='store_true', help='do not parse programs; copies are then found by their text only')
+    p.add_argument('--skip-programs', action='store_true',
+                   help='do not parse programs; copies are then found by their text only')
     p.add_argument('--strict', action='store_true', help='warnings count as faults')
     p.add_argument('--audit', type=int, metavar='N', help='run N programs of each label against their tests')
     p.add_argument('--executor', metavar='MODULE:FUNCTION', help='what runs them')
-    p.add_argument('--problems', type=Path, help='where the tests are (default: problems.jsonl.gz beside the first file)')
+    p.add_argument('--problems', type=Path, help='where the tests are (default: problems.jsonl.gz beside the '
+                                                 'first file)')
     return p.parse_args()
 
 
@@ -40,11 +44,14 @@ def audit(args, files):
     module, _, name = (args.executor or '').partition(':')
     try: check = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as e:
-        raise InputError(f"--audit needs --executor MODULE:FUNCTION, which must be importable ({e}); nothing was run") from None
+        raise InputError(f"--audit needs --executor MODULE:FUNCTION, which must be importable ({e}); nothing "
+                         f"was run") from None
     path = args.problems or files[0].parent/'problems.jsonl.gz'
-    if not path.is_file(): raise InputError(f"{path}: no such file; the audit needs the tests, name them with --problems")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; the audit needs the tests, name them with --problems")
     tests = {p['problem']: p['tests'] for p in map(json.loads, gzip.open(path))}
-    return audit_labels((row for file in files for row in read_rows(file, 'skip')[0]), tests, check, args.audit)
+    return audit_labels((row for file in files for row in read_rows(file, 'skip')[0]), tests, check,
+                        args.audit)
 
 
 def main():
@@ -53,7 +60,8 @@ def main():
     from wmtp.data.collate import load_tokenizer
     from wmtp.prepare.validate import validate
     try:
-        report = validate(args.paths, load_tokenizer(args.tokenizer) if args.tokenizer else None, args.max_length, not args.skip_programs)
+        report = validate(args.paths, load_tokenizer(args.tokenizer) if args.tokenizer else None,
+                          args.max_length, not args.skip_programs)
         if args.audit: report.audit = audit(args, [Path(file.path) for file in report.files])
     except InputError as e:
         print(f'validate_datasets: {e}', file=sys.stderr)

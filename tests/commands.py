@@ -15,7 +15,9 @@ from unittest import mock
 
 ROOT = Path(__file__).parents[1]
 WARM = multiprocessing.get_context('forkserver')
-WARM.set_forkserver_preload(['pytest', 'mlflow', 'wmtp.cli', *(f'wmtp.pipelines.{name}' for name in ('critic', 'baseline', 'verifiable', 'rho1', 'evaluate'))])
+WARM.set_forkserver_preload(['pytest', 'mlflow', 'wmtp.cli',
+                             *(f'wmtp.pipelines.{name}' for name in ('critic', 'baseline', 'verifiable',
+                                                                     'rho1', 'evaluate'))])
 
 
 def arguments(args, settings): return [*map(str, args), *(['--set', *map(str, settings)] if settings else [])]
@@ -23,14 +25,16 @@ def arguments(args, settings): return [*map(str, args), *(['--set', *map(str, se
 
 def real(name, *args, settings=()):
     "The command line of a command, for a process that is started anew."
-    return [sys.executable, '-c', f'import sys; from wmtp.cli import {name}; sys.exit({name}())', *arguments(args, settings)]
+    return [sys.executable, '-c', f'import sys; from wmtp.cli import {name}; sys.exit({name}())',
+            *arguments(args, settings)]
 
 
 def child(name, args, env, said):
     "What the forked process does; `said` is a folder for what it prints."
     os.environ.update(env)
     os.chdir(ROOT)
-    for descriptor, stream in ((1, 'stdout'), (2, 'stderr')): os.dup2(os.open(f'{said}/{stream}', os.O_WRONLY | os.O_CREAT), descriptor)
+    for descriptor, stream in ((1, 'stdout'), (2, 'stderr')):
+        os.dup2(os.open(f'{said}/{stream}', os.O_WRONLY | os.O_CREAT), descriptor)
     import wmtp.cli
     sys.argv = [f'wmtp_{name}', *args]
     sys.exit(getattr(wmtp.cli, name)())
@@ -41,7 +45,8 @@ class Running:
     def __init__(self, name, *args, settings=(), **env):
         self.args, self.said = [name, *arguments(args, settings)], tempfile.TemporaryDirectory()
         self.process = WARM.Process(target=child, args=(name, self.args[1:], env, self.said.name))
-        with mock.patch.dict(os.environ, OMP_NUM_THREADS='1'): forkserver.ensure_running()  # read when torch is loaded
+        # read when torch is loaded
+        with mock.patch.dict(os.environ, OMP_NUM_THREADS='1'): forkserver.ensure_running()
         self.process.start()
 
     def alive(self): return self.process.is_alive()
@@ -60,7 +65,8 @@ class Running:
             self.process.kill()
             raise TimeoutError(f"{' '.join(self.args)}: not finished after {timeout} s")
         out, err = (Path(self.said.name)/name for name in ('stdout', 'stderr'))
-        return subprocess.CompletedProcess(self.args, self.process.exitcode, *(p.read_text() if p.exists() else '' for p in (out, err)))
+        return subprocess.CompletedProcess(self.args, self.process.exitcode,
+                                           *(p.read_text() if p.exists() else '' for p in (out, err)))
 
     def kill(self):
         self.process.kill()
@@ -75,7 +81,8 @@ def steps(folder):
 def bits(folder):
     "The bytes of the last checkpoint's weights and of the journal."
     last = json.loads((folder/'checkpoints.json').read_text())['last']
-    weights = [p for name in ('model.safetensors', 'adapter_model.safetensors') if (p := folder/last/name).exists()]
+    weights = [p for name in ('model.safetensors', 'adapter_model.safetensors')
+               if (p := folder/last/name).exists()]
     return weights[0].read_bytes(), (folder/'journal.jsonl').read_bytes()
 
 

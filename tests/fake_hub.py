@@ -17,12 +17,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, code, body=b'', **headers):
         self.send_response(code)
-        for key, value in {**headers, 'Content-Length': str(len(body))}.items(): self.send_header(key.replace('_', '-'), value)
+        for key, value in {**headers, 'Content-Length': str(len(body))}.items():
+            self.send_header(key.replace('_', '-'), value)
         self.end_headers()
         if self.command == 'GET': self.wfile.write(body)
 
     def listing(self, folder):
-        found = [{'type': 'directory' if p.is_dir() else 'file', 'oid': 'd' * 40, 'size': p.stat().st_size, 'path': p.relative_to(self.folder).as_posix()}
+        found = [{'type': 'directory' if p.is_dir() else 'file', 'oid': 'd' * 40, 'size': p.stat().st_size,
+                  'path': p.relative_to(self.folder).as_posix()}
                  for p in sorted(folder.iterdir())]
         self.answer(200, json.dumps(found).encode())
 
@@ -38,8 +40,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = unquote(urlparse(self.path).path)
         api, files = f'/api/datasets/{self.name}', f'/datasets/{self.name}/resolve/'
-        if path.startswith(f'{api}/tree/'): self.listing(self.folder/'/'.join(path.removeprefix(f'{api}/tree/').split('/')[1:]))
-        elif path.startswith(api): self.answer(200, json.dumps({'id': self.name, 'sha': COMMIT, 'tags': [], 'siblings': []}).encode())
+        if path.startswith(f'{api}/tree/'):
+            self.listing(self.folder/'/'.join(path.removeprefix(f'{api}/tree/').split('/')[1:]))
+        elif path.startswith(api):
+            self.answer(200,
+                        json.dumps({'id': self.name, 'sha': COMMIT, 'tags': [], 'siblings': []}).encode())
         elif path.startswith(files): self.file(self.folder/path.removeprefix(files).split('/', 1)[1])
         else: self.answer(404, b'{}')
 
@@ -48,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def fake_hub(folder, name):
     "A running server that holds one data set; its address is `http://127.0.0.1:{server.server_port}`."
-    server = ThreadingHTTPServer(('127.0.0.1', 0), type('OneFolder', (Handler,), {'folder': Path(folder), 'name': name}))
+    server = ThreadingHTTPServer(('127.0.0.1', 0),
+                                 type('OneFolder', (Handler,), {'folder': Path(folder), 'name': name}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted(p for p in (ROOT/'configs').glob('*/*.yaml'))
 
 def run_python(code, cwd, **env):
-    return subprocess.run([sys.executable, '-c', code], cwd=cwd, env=os.environ | env, capture_output=True, text=True)
+    return subprocess.run([sys.executable, '-c', code], cwd=cwd, env=os.environ | env, capture_output=True,
+                          text=True)
 
 def test_a_secret_from_the_environment_reaches_no_text(monkeypatch, tmp_path):
     secret = 's3cr3t-' + os.urandom(8).hex()
@@ -38,12 +39,14 @@ def test_an_error_about_a_secret_does_not_repeat_it(monkeypatch, key):
                                        '${oc.decode:${oc.env:WMTP_PLANTED}}'])
 def test_an_error_about_a_nested_reference_does_not_repeat_it_either(monkeypatch, reference):
     monkeypatch.setenv('WMTP_PLANTED', '[planted-secret')
-    with pytest.raises(InputError, match='mlflow.experiment') as error: load_config(None, [f'mlflow.experiment={reference}'])
+    with pytest.raises(InputError, match='mlflow.experiment') as error:
+        load_config(None, [f'mlflow.experiment={reference}'])
     assert 'planted-secret' not in str(error.value) and '\n' not in str(error.value)
 
 def test_a_password_that_comes_through_the_environment_is_refused(monkeypatch):
     monkeypatch.setenv('WMTP_PLANTED', 'https://ann:planted-secret@host')
-    with pytest.raises(InputError, match='mlflow.tracking_uri') as error: load_config(None, ['mlflow.tracking_uri=${oc.env:WMTP_PLANTED}'])
+    with pytest.raises(InputError, match='mlflow.tracking_uri') as error:
+        load_config(None, ['mlflow.tracking_uri=${oc.env:WMTP_PLANTED}'])
     assert 'planted-secret' not in str(error.value)
     monkeypatch.setenv('MLFLOW_TRACKING_URI', 'https://ann:planted-secret@host')
     with pytest.raises(InputError, match='MLFLOW_TRACKING_URI') as error: load_config()
@@ -92,7 +95,8 @@ def test_a_typed_path_starts_where_it_was_typed(tmp_path):
     (tmp_path/'rows.jsonl').write_text('{}\n')
     code = "from wmtp.config.load import *; c = load_config(None, ['data.train=rows.jsonl']); print(resolve_path(c.data.train), c.data.train)"
     assert run_python(code, tmp_path).stdout.split() == [str(tmp_path/'rows.jsonl')] * 2
-    assert run_python(code, ROOT/'storage').stdout.split() == [str(ROOT/'storage'/'rows.jsonl'), 'storage/rows.jsonl']
+    assert run_python(code, ROOT/'storage').stdout.split() == [str(ROOT/'storage'/'rows.jsonl'),
+                                                               'storage/rows.jsonl']
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda p: p.stem)
 def test_every_shipped_file_loads_and_loads_again_from_its_own_text(path, tmp_path):
@@ -105,4 +109,5 @@ def test_every_shipped_file_loads_and_loads_again_from_its_own_text(path, tmp_pa
 def test_a_missing_path_of_ones_own_fails_even_a_mere_check(tmp_path):
     path = tmp_path/'mine.yaml'
     path.write_text('extends: critic.yaml\ndata:\n  train: nowhere.jsonl\n')
-    with pytest.raises(InputError, match='data.train: there is no file .*nowhere.jsonl'): check_paths(load_config(path), strict=False)
+    with pytest.raises(InputError, match='data.train: there is no file .*nowhere.jsonl'):
+        check_paths(load_config(path), strict=False)

@@ -15,11 +15,15 @@ from commands import ROOT, Running, bits, real, run, steps
 from wmtp.data.collate import load_tokenizer
 from wmtp.rows.index import count_tokens
 
-TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=1200', 'training.max_steps=30',
-        'training.eval_every_steps=10', 'checkpoint.save_every_steps=5', 'training.lr_warmup_steps=2', 'models.value_model.hidden_size=32',
-        'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', 'critic.lm_layer=1', 'mlflow.enabled=false', 'runtime.log_every_steps=10']
+TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null',
+        'training.tokens_per_batch=1200', 'training.max_steps=30',
+        'training.eval_every_steps=10', 'checkpoint.save_every_steps=5', 'training.lr_warmup_steps=2',
+        'models.value_model.hidden_size=32',
+        'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', 'critic.lm_layer=1',
+        'mlflow.enabled=false', 'runtime.log_every_steps=10']
 MICROCODE = ROOT/'storage'/'datasets'/'microcode'
-FIELDS = ['run', 'seed', 'steps', 'wall_s', 'tokens_per_s', 'metrics', 'checkpoint', 'mlflow_run_id', 'data_sha256', 'config_sha256']
+FIELDS = ['run', 'seed', 'steps', 'wall_s', 'tokens_per_s', 'metrics', 'checkpoint', 'mlflow_run_id',
+          'data_sha256', 'config_sha256']
 
 
 @pytest.fixture(scope='module')
@@ -37,13 +41,16 @@ def test_a_run_leaves_everything_behind(whole):
     assert list(summary) == FIELDS and summary['steps'] == 30
     assert Path(summary['checkpoint']['best']).is_dir() and Path(summary['checkpoint']['last']).name == 'step-000030'
     assert '<figure>' in (folder/'report.html').read_text() and 'lm_coef' in (folder/'run.yaml').read_text()
-    for word in ('pairwise accuracy, last state', 'report.html', 'chance', 'next', '<EOS>'): assert word in done.stdout
+    for word in ('pairwise accuracy, last state', 'report.html', 'chance', 'next', '<EOS>'):
+        assert word in done.stdout
 
 
 def test_same_seed_in_a_process_started_anew_is_bit_identical(whole, tmp_path):
     command = real('critic', settings=[*TINY, f'checkpoint.save_dir={tmp_path/"run"}'])
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, env={**os.environ, 'OMP_NUM_THREADS': '1'})
-    assert (done.returncode, done.stdout.count('report.html')) == (0, whole[1].stdout.count('report.html')), done.stderr
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180,
+                          env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    assert (done.returncode,
+            done.stdout.count('report.html')) == (0, whole[1].stdout.count('report.html')), done.stderr
     assert bits(tmp_path/'run') == bits(whole[0])
 
 
@@ -68,7 +75,8 @@ def test_sigterm_saves_and_exits_130(whole, tmp_path):
 
 
 def test_texts_checked_when_read_train_the_same_critic(whole, tmp_path):
-    settings = [*TINY, f'checkpoint.save_dir={tmp_path}/run', 'data.check_rows=as_read', f'data.index_dir={tmp_path}/indexes']
+    settings = [*TINY, f'checkpoint.save_dir={tmp_path}/run', 'data.check_rows=as_read',
+                f'data.index_dir={tmp_path}/indexes']
     done = run('critic', settings=settings)
     assert done.returncode == 0, done.stderr
     assert bits(tmp_path/'run') == bits(whole[0])
@@ -76,23 +84,31 @@ def test_texts_checked_when_read_train_the_same_critic(whole, tmp_path):
 
 def test_a_fault_found_in_the_middle_of_a_run_is_one_line(tmp_path):
     rows, lines = list(map(json.loads, gzip.open(MICROCODE/'test.jsonl.gz'))), []
-    for row, n_tokens in zip(rows, count_tokens(rows, load_tokenizer(MICROCODE/'tokenizer.model'))[1].tolist()):
-        row['metadata'] = {name: row['metadata'][name] for name in ('source', 'difficulty', 'has_tests', 'problem')}
+    for row, n_tokens in zip(rows,
+                             count_tokens(rows, load_tokenizer(MICROCODE/'tokenizer.model'))[1].tolist()):
+        row['metadata'] = {name: row['metadata'][name] for name in ('source', 'difficulty', 'has_tests',
+                                                                    'problem')}
         row['metadata']['n_tokens'] = n_tokens  # or all texts would be read to count them
         lines.append(json.dumps(row, ensure_ascii=False) + '\n')
     lines[700] = lines[700].replace('"input": "', '"input": "\\x', 1)
     (tmp_path/'rows.jsonl').write_text(''.join(lines))
-    done = run('critic', settings=[*TINY, f'data.train={tmp_path}/rows.jsonl', 'data.check_rows=as_read', 'data.sampling=uniform',
-                                   'critic.ranking_coef=0', 'training.max_steps=300', f'checkpoint.save_dir={tmp_path}/run'])
+    done = run('critic', settings=[*TINY, f'data.train={tmp_path}/rows.jsonl', 'data.check_rows=as_read',
+                                   'data.sampling=uniform',
+                                   'critic.ranking_coef=0', 'training.max_steps=300',
+                                   f'checkpoint.save_dir={tmp_path}/run'])
     assert (done.returncode, done.stderr.count('\n')) == (2, 1), done.stderr
     assert f'{tmp_path}/rows.jsonl:701: not JSON' in done.stderr and 'data.check_rows=all' in done.stderr
-    assert steps(tmp_path/'run') > 5 and all((folder/'wmtp.json').is_file() for folder in (tmp_path/'run').glob('step-*'))
+    assert steps(tmp_path/'run') > 5 and all((folder/'wmtp.json').is_file()
+                                             for folder in (tmp_path/'run').glob('step-*'))
 
 
 def test_two_processes_train_one_critic(tmp_path):
-    settings = [*TINY, f'checkpoint.save_dir={tmp_path}/run', 'training.max_steps=4', 'training.eval_every_steps=4']
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--no-python', *real('critic', settings=settings)]
-    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=180, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    settings = [*TINY, f'checkpoint.save_dir={tmp_path}/run', 'training.max_steps=4',
+                'training.eval_every_steps=4']
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+              '--no-python', *real('critic', settings=settings)]
+    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=180,
+                          env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('pairwise accuracy, last state') == 1
     assert json.loads((tmp_path/'run'/'summary.json').read_text())['steps'] == 4
@@ -103,7 +119,8 @@ def llama(tmp_path_factory):
     "A tiny Hugging Face Llama folder."
     from transformers import LlamaConfig, LlamaForCausalLM
     folder = tmp_path_factory.mktemp('llama')/'tiny'
-    LlamaForCausalLM(LlamaConfig(vocab_size=800, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(vocab_size=800, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                 intermediate_size=64)).save_pretrained(folder)
     return folder
 
 
@@ -111,9 +128,11 @@ FROZEN = ['models.value_model.freeze_backbone=true', 'critic.lm_coef=0', 'critic
 KINDS = {
     'frozen': (FROZEN, True),
     'lora': ([*FROZEN, 'models.value_model.lora.enabled=true', 'models.value_model.lora.rank=2'], True),
-    'lambda-return with warm-up': ([*FROZEN, 'critic.use_mc_mse=false', 'critic.use_lambda_return=true', 'critic.eos_warmup_steps=1'], True),
+    'lambda-return with warm-up': ([*FROZEN, 'critic.use_mc_mse=false', 'critic.use_lambda_return=true',
+                                    'critic.eos_warmup_steps=1'], True),
     'ranking only': (['critic.value_coef=0', 'critic.ranking_coef=1', 'critic.use_mc_mse=false'], False),
-    'checkpointed, accumulated': (['models.value_model.gradient_checkpointing=true', 'training.gradient_accumulation_steps=2'], False),
+    'checkpointed, accumulated': (['models.value_model.gradient_checkpointing=true',
+                                   'training.gradient_accumulation_steps=2'], False),
 }
 
 
@@ -123,21 +142,25 @@ def test_every_kind_of_critic_trains_and_is_read_back(kind, llama, tmp_path, cap
     from wmtp.models.value_model import ValueModel
     settings, from_folder = KINDS[kind]
     if from_folder: settings = [*settings, f'models.value_model.backbone_path={llama}']
-    code = main('critic', ['--set', *TINY, *settings, 'training.max_steps=3', 'training.eval_every_steps=3', f'checkpoint.save_dir={tmp_path}/run'])
+    code = main('critic', ['--set', *TINY, *settings, 'training.max_steps=3', 'training.eval_every_steps=3',
+                           f'checkpoint.save_dir={tmp_path}/run'])
     assert code == 0, capsys.readouterr().err
     best = Path(json.loads((tmp_path/'run'/'summary.json').read_text())['checkpoint']['best'])
     about = json.loads((best/'wmtp.json').read_text())
     assert about['prob_values'] is (kind != 'ranking only')
-    if 'frozen' in kind: assert (best/'model.safetensors').stat().st_size < (llama/'model.safetensors').stat().st_size / 5
+    if 'frozen' in kind:
+        assert (best/'model.safetensors').stat().st_size < (llama/'model.safetensors').stat().st_size / 5
     ValueModel.from_checkpoint(best, llama if from_folder else None)
-    assert main('critic', ['--resume', str(best), '--set', *TINY, *settings, 'training.max_steps=3', 'training.eval_every_steps=3',
+    assert main('critic', ['--resume', str(best), '--set', *TINY, *settings, 'training.max_steps=3',
+                           'training.eval_every_steps=3',
                            f'checkpoint.save_dir={tmp_path}/run']) == 0
 
 
 def test_resuming_with_other_data_is_refused(whole, tmp_path, capsys):
     from wmtp.cli import main
     shutil.copytree(whole[0], tmp_path/'run')
-    changed = [s for s in TINY if not s.startswith('data.valid')] + ['data.valid=storage/datasets/microcode/valid.jsonl.gz']
+    changed = [s for s in TINY
+               if not s.startswith('data.valid')] + ['data.valid=storage/datasets/microcode/valid.jsonl.gz']
     assert main('critic', ['--resume', 'auto', '--set', *changed, f'checkpoint.save_dir={tmp_path}/run']) == 2
     assert 'data_sha256.valid' in capsys.readouterr().err
 
@@ -161,7 +184,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(name):
 def test_a_bad_line_is_named_and_can_be_skipped(tmp_path):
     lines = gzip.open(ROOT/'storage/datasets/microcode/test.jsonl.gz', 'rt').read().split('\n')[:200]
     (tmp_path/'train.jsonl').write_text('\n'.join([*lines[:2], lines[2][:40], *lines[3:]]) + '\n')
-    settings = [*TINY, f'data.train={tmp_path}/train.jsonl', f'checkpoint.save_dir={tmp_path}/run', 'training.max_steps=2']
+    settings = [*TINY, f'data.train={tmp_path}/train.jsonl', f'checkpoint.save_dir={tmp_path}/run',
+                'training.max_steps=2']
     done = run('critic', settings=settings)
     assert done.returncode == 2 and 'train.jsonl:3:' in done.stderr and done.stderr.count('\n') == 1
     assert not (tmp_path/'run').exists()
@@ -169,7 +193,9 @@ def test_a_bad_line_is_named_and_can_be_skipped(tmp_path):
     assert done.returncode == 0 and 'lines left out: 1' in done.stdout
 
 
-@pytest.mark.parametrize('path', ['configs/defaults.yaml', *sorted(str(p.relative_to(ROOT)) for p in (ROOT/'configs').glob('critic/*.yaml'))])
+@pytest.mark.parametrize('path',
+                         ['configs/defaults.yaml',
+                          *sorted(str(p.relative_to(ROOT)) for p in (ROOT/'configs').glob('critic/*.yaml'))])
 def test_every_shipped_configuration_is_good(path):
     done = run('critic', '--config', path, '--check')
     assert done.returncode == 0, done.stderr
@@ -192,8 +218,10 @@ def test_a_secret_is_found_nowhere(tmp_path):
 @pytest.mark.skipif('WMTP_REAL_DATA' not in os.environ, reason='WMTP_REAL_DATA is not set')
 def test_the_real_sample_with_the_llama_tokenizer(tmp_path):
     sample = os.environ['WMTP_REAL_DATA']
-    done = run('critic', settings=[*TINY, f'data.train={sample}/real_sample_300.jsonl', f'tokenizer.path={sample}/llama_tokenizer.model',
-                         'training.max_steps=3', 'training.tokens_per_batch=4096', f'checkpoint.save_dir={tmp_path}/run', f'data.index_dir={tmp_path}/indexes'])
+    done = run('critic', settings=[*TINY, f'data.train={sample}/real_sample_300.jsonl',
+                                   f'tokenizer.path={sample}/llama_tokenizer.model',
+                         'training.max_steps=3', 'training.tokens_per_batch=4096',
+                         f'checkpoint.save_dir={tmp_path}/run', f'data.index_dir={tmp_path}/indexes'])
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path/'run'/'summary.json').read_text())['metrics']
     assert 0 <= metrics['value/pairwise_last'] <= 1 and metrics['credit/bug_hit@3'] is None

@@ -20,8 +20,10 @@ from wmtp.models.lora import add_lora, save_lora
 from wmtp.models.mtp import MetaLlamaMTPAdapter
 
 def settings(policy, folder, *changes):
-    return ['--set', f'models.policy.checkpoint_path={policy}', f'save_dir={folder}', 'benchmark.name=microcode-valid', 'benchmark.max_tasks=10',
-            'benchmark.pass_at=1 2', 'generation.n_samples=2', 'generation.batch_size=2', 'generation.temperature=.3', 'generation.max_new_tokens=100',
+    return ['--set', f'models.policy.checkpoint_path={policy}', f'save_dir={folder}',
+            'benchmark.name=microcode-valid', 'benchmark.max_tasks=10',
+            'benchmark.pass_at=1 2', 'generation.n_samples=2', 'generation.batch_size=2',
+            'generation.temperature=.3', 'generation.max_new_tokens=100',
             'mlflow.enabled=false', 'runtime.log_every_steps=1', 'sandbox.workers=2', *changes]
 
 
@@ -33,13 +35,16 @@ def policy(tmp_path_factory):
     "A small policy that knows six reference solutions by heart."
     folder, microcode = tmp_path_factory.mktemp('policy'), project_root()/'storage/datasets/microcode'
     tokenizer = load_tokenizer(microcode/'tokenizer.model')
-    rows = {row['metadata']['problem']: row for row in read_rows(microcode/'valid.jsonl.gz')[0] if row['is_correct']}
-    batch = collate([encode_row(rows[task.task_id], tokenizer, 200) for task in load_benchmark('microcode-valid').tasks[:6]], 0, [1.] * 6)
+    rows = {row['metadata']['problem']: row for row in read_rows(microcode/'valid.jsonl.gz')[0]
+            if row['is_correct']}
+    batch = collate([encode_row(rows[task.task_id], tokenizer, 200)
+                     for task in load_benchmark('microcode-valid').tasks[:6]], 0, [1.] * 6)
     seed_everything(0)
     model = MetaLlamaMTPAdapter.micro(tokenizer.vocab_size, 64, 5, 2, 128, 256, 4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     for _ in range(110):
-        sums, counts = compute_mtp_ce_loss(model.hidden_states(batch.input_ids), model.output_weight, batch.labels)
+        sums, counts = compute_mtp_ce_loss(model.hidden_states(batch.input_ids), model.output_weight,
+                                           batch.labels)
         optimizer.zero_grad()
         (sums / counts).mean().backward()
         optimizer.step()
@@ -67,11 +72,13 @@ def test_killed_and_restarted(policy, whole, tmp_path):
         assert not (tmp_path/'run'/'summary.json').exists()
     done = run('evaluate', *settings(policy, tmp_path/'run'), '--resume', 'auto')
     assert done.returncode == 0, done.stderr
-    for name in ('samples.jsonl', 'verdicts.jsonl'): assert (tmp_path/'run'/name).read_bytes() == (whole/name).read_bytes()
+    for name in ('samples.jsonl', 'verdicts.jsonl'):
+        assert (tmp_path/'run'/name).read_bytes() == (whole/name).read_bytes()
     ours, theirs = summary(tmp_path/'run'), summary(whole)
     del ours['config_sha256'], theirs['config_sha256']  # the folder's name is in the configuration
     assert ours == theirs
-    other = run('evaluate', *settings(policy, tmp_path/'run', 'generation.temperature=.5'), '--resume', 'auto')
+    other = run('evaluate', *settings(policy, tmp_path/'run', 'generation.temperature=.5'), '--resume',
+                'auto')
     assert other.returncode == 2 and 'generation.temperature 0.3 -> 0.5' in other.stderr
 
 
@@ -100,7 +107,8 @@ def test_adapter_and_other_models(policy, tmp_path):
     (tmp_path/'lora'/'config.json').write_text('{}')
     model.merge_and_unload().save_pretrained(tmp_path/'merged')
     (tmp_path/'merged'/'tokenizer.model').write_bytes((policy/'tokenizer.model').read_bytes())
-    config = LlamaConfig(vocab_size=900, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_position_embeddings=256)
+    config = LlamaConfig(vocab_size=900, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                         intermediate_size=64, max_position_embeddings=256)
     LlamaForCausalLM(config).save_pretrained(tmp_path/'llama')
     (tmp_path/'llama'/'tokenizer.model').write_bytes((policy/'tokenizer.model').read_bytes())
     few = ('benchmark.max_tasks=4', 'generation.max_new_tokens=40')
@@ -109,24 +117,30 @@ def test_adapter_and_other_models(policy, tmp_path):
         assert done.returncode == 0, done.stderr
     texts = [(tmp_path/f'{name}_run'/'samples.jsonl').read_text() for name in ('lora', 'merged')]
     assert texts[0] == texts[1]
-    assert summary(tmp_path/'llama_run')['metrics']['pass_at_1'] == 0 and summary(tmp_path/'llama_run')['model']['what'] == 'LlamaForCausalLM'
+    assert summary(tmp_path/'llama_run')['metrics']['pass_at_1'] == 0 and summary(tmp_path
+        /'llama_run')['model']['what'] == 'LlamaForCausalLM'
 
 
 def test_a_critic_chooses(policy, tmp_path):
     "Best of n by a critic of wmtp_critic; one that reads other ids is refused."
-    tiny = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=900', 'training.max_steps=4',
-            'training.eval_every_steps=4', 'training.eval_max_batches=2', 'training.lr_warmup_steps=1', 'mlflow.enabled=false', 'critic.lm_layer=1',
-            'models.value_model.hidden_size=32', 'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64',
+    tiny = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null',
+            'training.tokens_per_batch=900', 'training.max_steps=4',
+            'training.eval_every_steps=4', 'training.eval_max_batches=2', 'training.lr_warmup_steps=1',
+            'mlflow.enabled=false', 'critic.lm_layer=1',
+            'models.value_model.hidden_size=32', 'models.value_model.n_layers=2',
+            'models.value_model.intermediate_size=64',
             f'checkpoint.save_dir={tmp_path}/critic']
     made = run('critic', settings=tiny)
     assert made.returncode == 0, made.stderr
-    done = run('evaluate', *settings(policy, tmp_path/'run', f'models.value_model.checkpoint_path={tmp_path}/critic'))
+    done = run('evaluate',
+               *settings(policy, tmp_path/'run', f'models.value_model.checkpoint_path={tmp_path}/critic'))
     assert done.returncode == 0, done.stderr
     m = summary(tmp_path/'run')['metrics']
     assert m['rerank/blind'] == m['pass_at_1'] <= m['rerank/oracle'] == m['pass_at_2'] and 0 <= m['rerank/best_of_n'] <= m['rerank/oracle']
     about = tmp_path/'critic'/'step-000004'/'wmtp.json'
     about.write_text(about.read_text().replace('"tokenizer_sha256": "', '"tokenizer_sha256": "0'))
-    wrong = run('evaluate', *settings(policy, tmp_path/'run2', f"models.value_model.checkpoint_path={tmp_path}/critic"))
+    wrong = run('evaluate',
+                *settings(policy, tmp_path/'run2', f"models.value_model.checkpoint_path={tmp_path}/critic"))
     assert wrong.returncode == 2 and wrong.stderr.count('\n') == 1
 
 
@@ -158,9 +172,11 @@ def test_without_a_jail_nothing_runs(policy, tmp_path):
         os.environ['PATH'] = ''
         from wmtp.cli import evaluate
         sys.exit(evaluate())""")
-    done = subprocess.run([sys.executable, '-c', code, *settings(policy, tmp_path/'run')], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, '-c', code, *settings(policy, tmp_path/'run')], cwd=ROOT,
+                          capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr.count('\n')) == (1, 1), done.stderr
-    assert 'no jail on this machine, so no generated program is run' in done.stderr and not (tmp_path/'run').exists()
+    assert 'no jail on this machine, so no generated program is run' in done.stderr and not (tmp_path
+        /'run').exists()
 
 
 def test_check_and_help():

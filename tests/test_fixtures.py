@@ -16,14 +16,17 @@ pytestmark = pytest.mark.skipif(not REAL, reason='WMTP_REAL_DATA is unset: no re
 FIXTURES = Path(REAL or '.')/'fixtures'
 
 # file -> rows that must come, all of them, with either setting of on_bad_row
-GOOD = {'ok_20.jsonl': 20, 'crlf_line_ends.jsonl': 20, 'tabs_real.jsonl': 13, 'prompt_alone_over_2048_tokens.jsonl': 2,
-        'unicode_synthetic.jsonl': 8, 'good.jsonl.gz': 20, 'extra_fields.jsonl': 4, 'single_class_only_correct.jsonl': 20,
+GOOD = {'ok_20.jsonl': 20, 'crlf_line_ends.jsonl': 20, 'tabs_real.jsonl': 13,
+        'prompt_alone_over_2048_tokens.jsonl': 2,
+        'unicode_synthetic.jsonl': 8, 'good.jsonl.gz': 20, 'extra_fields.jsonl': 4,
+        'single_class_only_correct.jsonl': 20,
         'split_leak_train.jsonl': 10, 'split_leak_valid.jsonl': 6}
 
 # file -> first bad line, what its message says, rows left under skip, lines left out by reason
 BAD = {'nul_raw_byte.jsonl': (2, 'NUL byte', 2, {'NUL': 1}),
        'empty_strings.jsonl': (1, 'output is blank', 1, {'blank text': 3}),
-       'duplicate_task_id.jsonl': (2, 'task_id ends in _correct_0 but is_correct is false', 2, {'label contradiction': 1, 'repeated task_id': 1}),
+       'duplicate_task_id.jsonl': (2, 'task_id ends in _correct_0 but is_correct is false', 2,
+                                   {'label contradiction': 1, 'repeated task_id': 1}),
        'missing_fields.jsonl': (1, 'instruction is missing', 1, {'missing field': 9}),
        'wrong_types.jsonl': (1, 'is_correct is "true"; wanted true or false', 1,
                              {'wrong type': 16, 'out of range': 1, 'not an object': 4, 'missing field': 1}),
@@ -69,7 +72,8 @@ def test_bad_files_name_the_line_and_the_reason(name):
 def test_skipping_counts_by_reason(name):
     line, _, n_rows, reasons = BAD[name]
     rows, report = read_rows(FIXTURES/name, 'skip')
-    assert (len(rows), report.n_rows, report.reasons, report.n_skipped) == (n_rows, n_rows, reasons, sum(reasons.values()))
+    assert (len(rows), report.n_rows, report.reasons, report.n_skipped) == (n_rows, n_rows, reasons,
+                                                                            sum(reasons.values()))
     assert report.first_bad.startswith(f'{FIXTURES/name}:{line}: ')
 
 

@@ -23,13 +23,15 @@ PROMPTS = [task.prompt for task in TASKS]
 @pytest.fixture(scope='module')
 def policy():
     "A policy that has seen the references of every other problem for some seconds."
-    rows = [join_ids(TOKENIZER.encode(t.prompt), TOKENIZER.encode(t.reference), TOKENIZER, 200) for t in TASKS[::2]]
+    rows = [join_ids(TOKENIZER.encode(t.prompt), TOKENIZER.encode(t.reference), TOKENIZER, 200)
+            for t in TASKS[::2]]
     seed_everything(1)
     model = MetaLlamaMTPAdapter.micro(TOKENIZER.vocab_size, 64, 5, 2, 128, 256, 4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     for _ in range(120):
         batch = collate([rows[i] for i in torch.randperm(len(rows))[:8]], 0, [1.] * 8)
-        sums, counts = compute_mtp_ce_loss(model.hidden_states(batch.input_ids), model.output_weight, batch.labels)
+        sums, counts = compute_mtp_ce_loss(model.hidden_states(batch.input_ids), model.output_weight,
+                                           batch.labels)
         optimizer.zero_grad()
         (sums / counts).mean().backward()
         optimizer.step()
@@ -51,7 +53,8 @@ def test_drafts_change_no_greedy_token(policy):
 def test_neighbours_do_not_matter(policy):
     for ways in ({}, {'temperature': .9, 'top_p': .9}, {'temperature': .9, 'speculative': True}):
         together = generate(policy, TOKENIZER, PROMPTS[:20], 40, batch_size=7, **ways)
-        alone = [generate(policy, TOKENIZER, [prompt], 40, seeds=[i], **ways)[0] for i, prompt in enumerate(PROMPTS[:20])]
+        alone = [generate(policy, TOKENIZER, [prompt], 40, seeds=[i], **ways)[0]
+                 for i, prompt in enumerate(PROMPTS[:20])]
         assert ids_of(together) == ids_of(alone)
 
 
@@ -65,12 +68,17 @@ def test_bfloat16_keeps_most_answers(policy):
 
 def test_a_model_of_hugging_face_with_lora():
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=TOKENIZER.vocab_size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-                         max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=3, initializer_range=.3)
-    model = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=2, target_modules=['q_proj', 'v_proj'], init_lora_weights=False)).eval()
+    config = LlamaConfig(vocab_size=TOKENIZER.vocab_size, hidden_size=32, intermediate_size=64,
+                         num_hidden_layers=2, num_attention_heads=2,
+                         max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=3,
+                         initializer_range=.3)
+    model = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=2, target_modules=['q_proj', 'v_proj'],
+                                                                init_lora_weights=False)).eval()
     prompts = [[1, *TOKENIZER.encode(prompt)] for prompt in PROMPTS[:9]]
-    theirs = [model.generate(input_ids=torch.tensor([ids]), max_new_tokens=20, do_sample=False)[0, len(ids):].tolist() for ids in prompts]
-    assert ids_of(generate(model, TOKENIZER, prompts, 20, batch_size=4)) == [[i for i in ids if i != 2] for ids in theirs]
+    theirs = [model.generate(input_ids=torch.tensor([ids]), max_new_tokens=20,
+                             do_sample=False)[0, len(ids):].tolist() for ids in prompts]
+    assert ids_of(generate(model, TOKENIZER, prompts, 20, batch_size=4)) == [[i for i in ids if i != 2]
+        for ids in theirs]
 
 
 def test_no_prompts_no_answers(policy):

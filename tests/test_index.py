@@ -67,7 +67,8 @@ def test_there_are_fixtures(): assert len(FIXTURES) == 21
 BEGIN = b'{"instruction": "'
 
 
-@pytest.mark.parametrize('text', [b'\n', b'x', b'{}\n', b'{}\n' * 20, b'1234567\n', BEGIN[:8] + b'\n', BEGIN, BEGIN + b'\n', BEGIN + b'a\n',
+@pytest.mark.parametrize('text', [b'\n', b'x', b'{}\n', b'{}\n' * 20, b'1234567\n', BEGIN[:8] + b'\n', BEGIN,
+                                  BEGIN + b'\n', BEGIN + b'a\n',
                                   BEGIN + b'a' * 40 + b'"}}\n'])
 def test_a_file_smaller_than_a_row_is_one_line(text, tmp_path):
     path = tmp_path/'rows.jsonl'
@@ -83,9 +84,11 @@ def test_plain_and_packed_files_and_their_bad_rows(packed, lines, tmp_path):
     path = tmp_path/('rows.jsonl' + '.gz' * packed)
     path.write_bytes(gzip.compress(b''.join(lines)) if packed else b''.join(lines))
     for every_row in (False, True):
-        with pytest.raises(InputError, match=rf'{path.name}:8: not JSON'): open_index(path, every_row=every_row)
+        with pytest.raises(InputError, match=rf'{path.name}:8: not JSON'):
+            open_index(path, every_row=every_row)
         index, (rows, report) = open_index(path, 'skip', every_row), read_rows(path, 'skip')
-        assert (index.rows(range(len(index))), asdict(index.report)) == (rows, asdict(report)) and report.n_skipped == 2
+        assert (index.rows(range(len(index))),
+                asdict(index.report)) == (rows, asdict(report)) and report.n_skipped == 2
         assert index.lines[:8].tolist() == [1, 2, 3, 4, 5, 6, 7, 9]
 
 
@@ -108,11 +111,13 @@ def test_an_index_is_made_anew_only_for_a_reason(data, lines):
     (data.parent/'rows.jsonl.index'/'lines.npy').unlink()
     assert opened(on_bad_row='skip').rows([99]) == read_rows(data)[0][99:]
     reasons = [line.split('(')[1].split(')')[0] for line in said]
-    assert reasons == ['there was none', 'the data has changed', 'the data has changed', 'it was made with on_bad_row error',
+    assert reasons == ['there was none', 'the data has changed', 'the data has changed',
+                       'it was made with on_bad_row error',
                        'starts.npy is damaged', 'names.json is damaged', 'lines.npy is damaged']
 
 
-ODD = ['', '[]', '{}', '{"version": 1}', 'null', '{"version": 1, "on_bad_row": "error", "every_row": false, "report": 3}']
+ODD = ['', '[]', '{}', '{"version": 1}', 'null', '{"version": 1, "on_bad_row": "error", "every_row": false, '
+                                                 '"report": 3}']
 
 
 @pytest.mark.parametrize('text', ODD)
@@ -137,18 +142,23 @@ def test_a_file_that_changes_under_an_open_index_is_noticed(data, lines):
 
 def test_an_index_may_lie_elsewhere_and_a_folder_that_is_missing_is_made(data, tmp_path):
     index = open_index(data, index_dir=tmp_path/'a'/'b')
-    assert index.folder == tmp_path/'a'/'b'/'rows.jsonl.index' and sorted(os.listdir(tmp_path)) == ['a', 'rows.jsonl']
+    assert index.folder == tmp_path/'a'/'b'/'rows.jsonl.index' and sorted(os.listdir(tmp_path)) == ['a',
+        'rows.jsonl']
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which('setpriv'), reason='root may write anywhere, and there is no setpriv')
-def test_a_folder_that_cannot_be_written_is_one_line_and_needs_no_writing_once_there_is_an_index(data, tmp_path):
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which('setpriv'),
+                    reason='root may write anywhere, and there is no setpriv')
+def test_a_folder_that_cannot_be_written_is_one_line_and_needs_no_writing_once_there_is_an_index(data,
+    tmp_path):
     drop = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] if os.geteuid() == 0 else []
     for folder in (tmp_path, *tmp_path.parents[:3]):  # pytest's own, which others may not enter
         if folder.name.startswith(('pytest-', 'popen-', 'test_')): folder.chmod(0o755)
-    def as_nobody(): return subprocess.run([*drop, sys.executable, '-c', OPEN, str(data)], capture_output=True, text=True)
+    def as_nobody():
+        return subprocess.run([*drop, sys.executable, '-c', OPEN, str(data)], capture_output=True, text=True)
     if os.geteuid(): tmp_path.chmod(0o555)
     done = as_nobody()
-    if 'No module named' in done.stderr or 'failed to execute' in done.stderr: pytest.skip('another user may not read this Python')
+    if 'No module named' in done.stderr or 'failed to execute' in done.stderr:
+        pytest.skip('another user may not read this Python')
     assert 'no index can be written here (Permission denied)' in done.stderr and sorted(os.listdir(tmp_path)) == ['rows.jsonl']
     tmp_path.chmod(0o755)
     open_index(data)
@@ -160,7 +170,8 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_needs_no_writing_once_t
 def test_a_full_disk_is_one_line_and_leaves_nothing(data, tmp_path):
     import resource
     def limit(): resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-    done = subprocess.run([sys.executable, '-c', OPEN, str(data)], capture_output=True, text=True, preexec_fn=limit)
+    done = subprocess.run([sys.executable, '-c', OPEN, str(data)], capture_output=True, text=True,
+                          preexec_fn=limit)
     assert 'no index can be written here (File too large)' in done.stderr and os.listdir(tmp_path) == ['rows.jsonl']
 
 
@@ -190,7 +201,8 @@ def test_a_killed_build_is_no_index_and_stops_nobody(data, tmp_path):
 
 
 def test_an_interrupted_build_leaves_nothing(data, tmp_path):
-    process = subprocess.Popen([sys.executable, '-c', SLOW, str(data)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen([sys.executable, '-c', SLOW, str(data)], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True)
     assert process.stdout.readline() == 'scanning\n'
     process.send_signal(signal.SIGINT)
     process.wait()
@@ -198,7 +210,8 @@ def test_an_interrupted_build_leaves_nothing(data, tmp_path):
 
 
 def test_of_several_processes_one_builds_and_all_have_the_index(data, tmp_path):
-    processes = [subprocess.Popen([sys.executable, '-c', OPEN, str(data)], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    processes = [subprocess.Popen([sys.executable, '-c', OPEN, str(data)], stdout=subprocess.PIPE, text=True)
+                 for _ in range(3)]
     said = [process.communicate()[0].splitlines() for process in processes]
     assert len({lines[-1] for lines in said}) == 1 and said[0][-1].startswith('200 ')
     assert sum(len(lines) - 1 for lines in said) == 1  # one line says that it was made

@@ -15,9 +15,12 @@ from wmtp.pipelines.critic import losses, make_critic
 from wmtp.pipelines.policy import make_policy, policy_losses
 from wmtp.pipelines.run import read_programs
 
-CRITIC = ['models.value_model.hidden_size=32', 'models.value_model.n_layers=2', 'models.value_model.n_heads=4', 'models.value_model.intermediate_size=64',
-          'models.value_model.head=linear', 'critic.lm_layer=1', 'critic.ranking_coef=.3', 'critic.eos_warmup_steps=0']
-SMALL = ['models.policy.dim=32', 'models.policy.n_layers=5', 'models.policy.n_heads=4', 'models.policy.hidden_dim=64', 'mlflow.enabled=false']
+CRITIC = ['models.value_model.hidden_size=32', 'models.value_model.n_layers=2',
+          'models.value_model.n_heads=4', 'models.value_model.intermediate_size=64',
+          'models.value_model.head=linear', 'critic.lm_layer=1', 'critic.ranking_coef=.3',
+          'critic.eos_warmup_steps=0']
+SMALL = ['models.policy.dim=32', 'models.policy.n_layers=5', 'models.policy.n_heads=4',
+         'models.policy.hidden_dim=64', 'mlflow.enabled=false']
 
 
 @pytest.fixture(scope='module')
@@ -52,9 +55,11 @@ def assert_equal(found, wanted):
 
 @pytest.mark.parametrize('one_by_one', [True, False])
 def test_policy(batch, programs, one_by_one):
-    cfgs = [load_config(None, [*SMALL, f'mtp.sequential_heads={one_by_one}'.lower(), f'data.packing={p}'], 'baseline') for p in ('false', 'true')]
+    cfgs = [load_config(None, [*SMALL, f'mtp.sequential_heads={one_by_one}'.lower(), f'data.packing={p}'],
+                        'baseline') for p in ('false', 'true')]
     model = make_policy(cfgs[0], programs.tokenizer.vocab_size)
-    weighted = replace(batch, weights=torch.rand(batch.labels.shape, generator=torch.Generator().manual_seed(1)))
+    weighted = replace(batch,
+                       weights=torch.rand(batch.labels.shape, generator=torch.Generator().manual_seed(1)))
     found = []
     for cfg in cfgs:
         loss, counts = policy_losses(cfg, model.n_future)
@@ -64,7 +69,8 @@ def test_policy(batch, programs, one_by_one):
 
 @pytest.mark.parametrize('lm', [0., .5])
 def test_critic(batch, programs, lm):
-    cfgs = [load_config(None, [*CRITIC, f'critic.lm_coef={lm}', f'data.packing={p}'], 'critic') for p in ('false', 'true')]
+    cfgs = [load_config(None, [*CRITIC, f'critic.lm_coef={lm}', f'data.packing={p}'], 'critic')
+            for p in ('false', 'true')]
     model = make_critic(cfgs[0], programs.tokenizer.vocab_size)
     torch.nn.init.normal_(model.head.layers[-1].weight, std=.1)  # so that a gradient reaches the backbone
     found = []
@@ -82,12 +88,15 @@ def test_no_document_sees_another(batch, programs):
     layout = lay_out(batch, True)
     assert len(layout.input_ids) < len(batch.input_ids)
     shared = next(i for i, row in enumerate(layout.segments.tolist()) if len({*row} - {-1}) > 1)
-    first, second = sorted({*layout.segments[shared].tolist()} - {-1}, key=layout.segments[shared].tolist().index)[:2]
-    for k, read in enumerate([lambda ids: policy.head_latents(3, policy.trunk(ids, **layout.where), **layout.where),
+    first, second = sorted({*layout.segments[shared].tolist()} - {-1},
+                           key=layout.segments[shared].tolist().index)[:2]
+    for k, read in enumerate([lambda ids: policy.head_latents(3, policy.trunk(ids, **layout.where),
+                                                              **layout.where),
                               lambda ids: critic(ids, **layout.where)]):
         for planted in (first, second):
             ids = torch.where(layout.segments == planted, (layout.input_ids + 7) % 700, layout.input_ids)
-            with torch.no_grad(): moved = layout.unpack((read(ids) - read(layout.input_ids)).abs().flatten(2).sum(-1) if k == 0
+            with torch.no_grad():
+                moved = layout.unpack((read(ids) - read(layout.input_ids)).abs().flatten(2).sum(-1) if k == 0
                                                         else (read(ids) - read(layout.input_ids)).abs())
             touched = set(torch.nonzero(moved.sum(1)).flatten().tolist())
             assert touched == {planted}
@@ -95,7 +104,8 @@ def test_no_document_sees_another(batch, programs):
 
 def test_run(tmp_path):
     "A whole packed run: every batch within the budget of tokens, fewer padding positions, and twice the same bits."
-    small = [*SMALL, 'training.max_steps=3', 'training.eval_every_steps=3', 'checkpoint.save_every_steps=3', 'training.tokens_per_batch=1200',
+    small = [*SMALL, 'training.max_steps=3', 'training.eval_every_steps=3', 'checkpoint.save_every_steps=3',
+             'training.tokens_per_batch=1200',
              'training.eval_max_batches=1', 'data.max_samples=300', 'data.packing=true']
     journals = []
     for name in 'ab':

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 from commands import ROOT, Running, bits, real, run, steps
 
-TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null', 'training.tokens_per_batch=900', 'training.max_steps=16',
-        'training.eval_every_steps=8', 'training.eval_max_batches=6', 'checkpoint.save_every_steps=4', 'training.lr_warmup_steps=2',
+TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null',
+        'training.tokens_per_batch=900', 'training.max_steps=16',
+        'training.eval_every_steps=8', 'training.eval_max_batches=6', 'checkpoint.save_every_steps=4',
+        'training.lr_warmup_steps=2',
         'mlflow.enabled=false', 'runtime.log_every_steps=8']
-SMALL = ['models.policy.dim=32', 'models.policy.n_heads=2', 'models.policy.n_layers=5', 'models.policy.hidden_dim=64']
-CRITIC = ['models.value_model.hidden_size=32', 'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', 'critic.lm_layer=1']
+SMALL = ['models.policy.dim=32', 'models.policy.n_heads=2', 'models.policy.n_layers=5',
+         'models.policy.hidden_dim=64']
+CRITIC = ['models.value_model.hidden_size=32', 'models.value_model.n_layers=2',
+          'models.value_model.intermediate_size=64', 'critic.lm_layer=1']
 
 
 def best(folder): return json.loads((folder/'summary.json').read_text())['checkpoint']['best']
@@ -28,7 +32,8 @@ def given(tmp_path_factory):
     settings = [s for s in TINY if 'mlflow' not in s]
     done = run('critic', settings=[*settings, *CRITIC, f'checkpoint.save_dir={place}/critic'], **env)
     assert done.returncode == 0, done.stderr
-    done = run('baseline', settings=[*TINY, *SMALL, 'models.policy.n_future_tokens=1', 'models.policy.n_layers=2', f'checkpoint.save_dir={place}/reference'])
+    done = run('baseline', settings=[*TINY, *SMALL, 'models.policy.n_future_tokens=1',
+                                     'models.policy.n_layers=2', f'checkpoint.save_dir={place}/reference'])
     assert done.returncode == 0, done.stderr
     return place, env, json.loads((place/'critic'/'mlflow.json').read_text())['run_id']
 
@@ -36,7 +41,8 @@ def given(tmp_path_factory):
 def settings_of(arm, place):
     "What each arm needs beside the tiny settings."
     critic, reference = f'models.value_model.checkpoint_path={place}/critic', f"models.reference.path={best(place/'reference')}"
-    return {'baseline': ('baseline', []), 'verifiable': ('verifiable', [critic, 'weighting.target_ess=.8']), 'rho1': ('rho1', [reference]),
+    return {'baseline': ('baseline', []), 'verifiable': ('verifiable', [critic, 'weighting.target_ess=.8']),
+            'rho1': ('rho1', [reference]),
             'path': ('verifiable', [critic, 'weighting.head_weight=path', 'weighting.normalize=mean_one']),
             'reward_conditioned': ('baseline', ['data.labels=both', 'data.state_outcome=true'])}[arm]
 
@@ -62,7 +68,8 @@ def test_a_critic_by_its_mlflow_address(given, tmp_path):
     folders = {}
     for kind, source in (('path', f'{place}/critic'), ('uri', f'runs:/{run_id}/checkpoints/best')):
         folders[kind] = tmp_path/kind
-        done = run('verifiable', settings=[*settings, f'models.value_model.checkpoint_path={source}', f'checkpoint.save_dir={tmp_path}/{kind}'], **env)
+        done = run('verifiable', settings=[*settings, f'models.value_model.checkpoint_path={source}',
+                                           f'checkpoint.save_dir={tmp_path}/{kind}'], **env)
         assert done.returncode == 0, done.stderr
     assert bits(folders['path']) == bits(folders['uri'])
     about = json.loads((Path(best(folders['uri']))/'wmtp.json').read_text())
@@ -92,7 +99,8 @@ def test_a_critic_that_does_not_fit_is_refused(why, given, tmp_path, capsys):
     from wmtp.cli import main
     changes, more, said = REFUSALS[why]
     folder = changed_critic(given[0], tmp_path/'critic', **changes)
-    code = main('verifiable', ['--set', *TINY, *SMALL, *more, f'models.value_model.checkpoint_path={folder}', f'checkpoint.save_dir={tmp_path}/run'])
+    code = main('verifiable', ['--set', *TINY, *SMALL, *more, f'models.value_model.checkpoint_path={folder}',
+                               f'checkpoint.save_dir={tmp_path}/run'])
     assert code == 2 and said in capsys.readouterr().err
     assert not (tmp_path/'run').exists()
 
@@ -103,14 +111,18 @@ def test_a_changed_byte_and_a_missing_critic_are_refused(given, tmp_path, capsys
     with (folder/'model.safetensors').open('r+b') as f:
         f.seek(-3, 2)
         f.write(b'\x7f')
-    for source, said in ((folder, 'model.safetensors'), (tmp_path/'nowhere', 'there is no folder'), (f"runs:/{'0' * 32}/checkpoints/best", 'no such run')):
-        code = main('verifiable', ['--set', *TINY, *SMALL, f'models.value_model.checkpoint_path={source}', f'checkpoint.save_dir={tmp_path}/run'])
+    for source, said in ((folder, 'model.safetensors'), (tmp_path/'nowhere', 'there is no folder'),
+                         (f"runs:/{'0' * 32}/checkpoints/best", 'no such run')):
+        code = main('verifiable', ['--set', *TINY, *SMALL, f'models.value_model.checkpoint_path={source}',
+                                   f'checkpoint.save_dir={tmp_path}/run'])
         assert code == 2 and said in capsys.readouterr().err
 
 
 def test_lora_trains_saves_and_resumes(given, tmp_path):
-    settings = [*TINY, 'data.max_length=256', f"models.policy.path={best(given[0]/'reference')}", 'models.policy.lora.enabled=true',
-                'models.policy.lora.rank=2', 'runtime.dtype=float32', 'models.policy.gradient_checkpointing=true', 'training.max_steps=8']
+    settings = [*TINY, 'data.max_length=256', f"models.policy.path={best(given[0]/'reference')}",
+                'models.policy.lora.enabled=true',
+                'models.policy.lora.rank=2', 'runtime.dtype=float32',
+                'models.policy.gradient_checkpointing=true', 'training.max_steps=8']
     done = run('baseline', settings=[*settings, f'checkpoint.save_dir={tmp_path}/whole'])
     assert done.returncode == 0, done.stderr
     assert not (Path(best(tmp_path/'whole'))/'model.safetensors').exists()
@@ -124,14 +136,20 @@ def test_lora_trains_saves_and_resumes(given, tmp_path):
 @pytest.mark.parametrize('arm', ['verifiable', 'rho1'])
 def test_two_processes_make_the_steps_of_one(arm, given, tmp_path):
     name, own = settings_of(arm, given[0])
-    shared = [*TINY, *SMALL, *own, 'runtime.dtype=float32', 'training.max_steps=3', 'training.eval_every_steps=3']
-    one = run(name, settings=[*shared, 'training.gradient_accumulation_steps=4', f'checkpoint.save_dir={tmp_path}/one'])
+    shared = [*TINY, *SMALL, *own, 'runtime.dtype=float32', 'training.max_steps=3',
+              'training.eval_every_steps=3']
+    one = run(name, settings=[*shared, 'training.gradient_accumulation_steps=4',
+                              f'checkpoint.save_dir={tmp_path}/one'])
     assert one.returncode == 0, one.stderr
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--no-python',
-              *real(name, settings=[*shared, 'training.gradient_accumulation_steps=2', f'checkpoint.save_dir={tmp_path}/two'])]
-    two = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+              '--no-python',
+              *real(name, settings=[*shared, 'training.gradient_accumulation_steps=2',
+                                    f'checkpoint.save_dir={tmp_path}/two'])]
+    two = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=300,
+                         env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert two.returncode == 0, two.stderr
-    rows = [[json.loads(line) for line in (tmp_path/n/'journal.jsonl').read_text().splitlines()] for n in ('one', 'two')]
+    rows = [[json.loads(line) for line in (tmp_path/n/'journal.jsonl').read_text().splitlines()]
+            for n in ('one', 'two')]
     for a, b in zip(*rows):
         for key in ('train/loss', 'train/grad_norm', 'weight/ess', 'weight/mean', 'valid/loss'):
             if key in a: assert b[key] == pytest.approx(a[key], rel=2e-5), (key, a['step'])

@@ -35,7 +35,8 @@ def test_sigkill_and_resume(server, straight, tmp_path, seed):
     "Killed at a random disk operation (most are inside saves) and at a random time, then finished: bit-identical."
     rng, folder = random.Random(seed), tmp_path/'run'
     assert server.run(folder, resume='auto', kill_at=rng.randint(2, 250)) == -signal.SIGKILL
-    server.run(folder, resume='auto', meanwhile=lambda pids: send(pids[0], signal.SIGKILL, after=rng.uniform(.05, .5) * straight[1]))
+    server.run(folder, resume='auto', meanwhile=lambda pids: send(pids[0], signal.SIGKILL,
+                                                                  after=rng.uniform(.05, .5) * straight[1]))
     for path in step_folders(folder).values(): verify(path)
     assert server.run(folder, resume='auto') == 0
     assert outcome(folder) == straight[0]

@@ -85,21 +85,26 @@ def test_before_packing_the_mix_is_exact_to_one_row_of_each_bin(table):
 
 def make(table, sampling, window):
     "Any plan, by name."
-    if sampling == 'curriculum': return CurriculumPlan(table, 5, STAGES, BUDGET, n_total=400, labels='balanced', window=window)
+    if sampling == 'curriculum':
+        return CurriculumPlan(table, 5, STAGES, BUDGET, n_total=400, labels='balanced', window=window)
     return BatchPlan(table, 5, sampling, BUDGET, 3, window=window)
 
 
-@pytest.mark.parametrize('sampling', ['uniform', 'balanced', 'per_problem', 'pairs', 'matched_pairs', 'curriculum'])
+@pytest.mark.parametrize('sampling', ['uniform', 'balanced', 'per_problem', 'pairs', 'matched_pairs',
+                                      'curriculum'])
 def test_processes_share_no_row_in_a_step_and_together_have_the_one_process_batch(table, sampling):
-    one, plans = make(table, sampling, 4), [make(table, sampling, 4) for _ in range(2)]  # 4 = two processes with two batches each
+    # 4 = two processes with two batches each
+    one, plans = make(table, sampling, 4), [make(table, sampling, 4) for _ in range(2)]
     for step in range(min(len(one) // 4, 100)):
-        ranks = [np.concatenate([plan[4 * step + rank + 2 * i] for i in range(2)]) for rank, plan in enumerate(plans)]
+        ranks = [np.concatenate([plan[4 * step + rank + 2 * i] for i in range(2)])
+                 for rank, plan in enumerate(plans)]
         assert not np.intersect1d(*ranks).size
         together = np.concatenate([one[4 * step + i] for i in range(4)])
         assert sorted(np.concatenate(ranks)) == sorted(together)
 
 
-@pytest.mark.parametrize('sampling', ['uniform', 'balanced', 'per_problem', 'pairs', 'matched_pairs', 'curriculum'])
+@pytest.mark.parametrize('sampling', ['uniform', 'balanced', 'per_problem', 'pairs', 'matched_pairs',
+                                      'curriculum'])
 def test_a_resumed_plan_draws_what_it_would_have_drawn(table, sampling):
     one = make(table, sampling, 2)
     n = len(one)

@@ -62,7 +62,8 @@ def descendants(pid):
         try: parents[int(stat.parent.name)] = int(stat.read_text().rpartition(')')[2].split()[1])
         except (FileNotFoundError, ProcessLookupError): continue
     found, new = set(), {pid}
-    while new: found, new = found | new, {child for child, parent in parents.items() if parent in new} - found - new
+    while new:
+        found, new = found | new, {child for child, parent in parents.items() if parent in new} - found - new
     return found - {pid}
 
 
@@ -98,7 +99,8 @@ def test_the_judge_is_as_quick(rung):
     with Sandbox(rung, workers=1) as pool:
         pool.judge(by_test, 'f = 1', 'assert f is None', 1.)
         verdict = pool.judge(by_test, 'def f(x):\n    while True: pass', 'assert f(2) == 5', LIMIT)
-        assert (verdict.reason, verdict.compared, verdict.rung) == ('timeout', 'judge', rung) and verdict.seconds <= LIMIT + LATE
+        assert (verdict.reason, verdict.compared, verdict.rung) == ('timeout', 'judge',
+                                                                    rung) and verdict.seconds <= LIMIT + LATE
 
 
 def test_when_the_parent_dies_all_die(rung):
@@ -170,21 +172,26 @@ def test_refused_where_there_is_no_jail():
 
 def test_a_rung_that_leaks_is_not_used(monkeypatch):
     "The self-test believes probes, not promises: a jail whose filter is left out is refused, and says which probe came through."
-    whole = [(name, text.replace('    set_filter(self.filter)', '    pass')) for name, text in conversation.sources()]
+    whole = [(name, text.replace('    set_filter(self.filter)', '    pass'))
+             for name, text in conversation.sources()]
     monkeypatch.setattr(conversation, 'sources', lambda: whole)
     monkeypatch.setattr(sandbox, 'PROBES', [p for p in PROBES if p.kind == 'reach'])
     if not landlock_abi(): pytest.skip('no Landlock here')
-    with pytest.raises(RunError, match=r'jail: \d+ of \d+ hostile probes came through'): sandbox.self_test.__wrapped__(('jail',))
+    with pytest.raises(RunError, match=r'jail: \d+ of \d+ hostile probes came through'):
+        sandbox.self_test.__wrapped__(('jail',))
 
 
-@pytest.mark.skipif(sys.platform != 'linux' or os.geteuid() != 0, reason='needs root, to become somebody else')
+@pytest.mark.skipif(sys.platform != 'linux' or os.geteuid() != 0,
+                    reason='needs root, to become somebody else')
 def test_an_ordinary_user(tmp_path):
     "The rungs as user 12345, with every probe; folders of the interpreter that only root may enter are opened in a space of our own."
-    if not shutil.which('unshare') or not shutil.which('setpriv'): pytest.skip('unshare and setpriv are missing')
+    if not shutil.which('unshare') or not shutil.which('setpriv'):
+        pytest.skip('unshare and setpriv are missing')
     opened = ''
     for place in {Path(sys.base_prefix).resolve(), ROOT}:
         closed = [folder for folder in place.parents if not folder.stat().st_mode & 1][-1:]
-        for folder in closed: opened += (f'mount --bind {place} /mnt\nmount -t tmpfs -o mode=755 none {folder}\n'
+        for folder in closed:
+            opened += (f'mount --bind {place} /mnt\nmount -t tmpfs -o mode=755 none {folder}\n'
                                          f'mkdir -p {place}\nmount --move /mnt {place}\n')
     code = textwrap.dedent("""
         from wmtp.sandbox.conversation import RUNGS
@@ -194,17 +201,22 @@ def test_an_ordinary_user(tmp_path):
             try: print(rung, try_probes(rung))
             except JailError: print(rung, "not available")""")
     script = f"{opened}exec setpriv --reuid 12345 --regid 12345 --clear-groups --inh-caps=-all {sys.executable} -B -c '{code}'"
-    said = subprocess.run(['unshare', '--mount', '--propagation', 'private', 'sh', '-e', '-c', script], cwd='/', text=True,
-                          capture_output=True, env={**os.environ, 'HOME': str(tmp_path), 'PYTHONPATH': str(ROOT)})
-    if 'mount:' in said.stderr or 'unshare:' in said.stderr: pytest.skip(f'no mounts here: {said.stderr.strip()[:200]}')
+    said = subprocess.run(['unshare', '--mount', '--propagation', 'private', 'sh', '-e', '-c', script],
+                          cwd='/', text=True,
+                          capture_output=True,
+                          env={**os.environ, 'HOME': str(tmp_path), 'PYTHONPATH': str(ROOT)})
+    if 'mount:' in said.stderr or 'unshare:' in said.stderr:
+        pytest.skip(f'no mounts here: {said.stderr.strip()[:200]}')
     print(said.stdout)
-    assert re.match(r'bubblewrap (\[\]|not available)\njail \[\]\nnamespaces not available\n$', said.stdout), said.stdout + said.stderr
+    assert re.match(r'bubblewrap (\[\]|not available)\njail \[\]\nnamespaces not available\n$',
+                    said.stdout), said.stdout + said.stderr
 
 
 DOCKER = '+chown,+dac_override,+fsetid,+fowner,+mknod,+net_raw,+setgid,+setuid,+setfcap,+setpcap,+net_bind_service,+sys_chroot,+kill'
 
 
-@pytest.mark.skipif(sys.platform != 'linux' or os.geteuid() != 0 or not shutil.which('setpriv'), reason='needs root and setpriv')
+@pytest.mark.skipif(sys.platform != 'linux' or os.geteuid() != 0 or not shutil.which('setpriv'),
+                    reason='needs root and setpriv')
 @pytest.mark.parametrize('powers, layer', [(f'-all,{DOCKER}', 'uid 64000'), ('-all', 'own uid')])
 def test_root_in_a_pod(powers, layer):
     "Root with the powers that Docker gives, and root with none: no new name spaces, and every probe is blocked by the jail alone."
@@ -212,7 +224,8 @@ def test_root_in_a_pod(powers, layer):
     code = """
         from wmtp.sandbox.sandbox import Sandbox, self_test
         with Sandbox(self_test(('namespaces', 'jail')), workers=1) as pool: print(pool.describe())"""
-    command = ['setpriv', f'--bounding-set={powers}', '--inh-caps=-all', sys.executable, '-c', textwrap.dedent(code)]
+    command = ['setpriv', f'--bounding-set={powers}', '--inh-caps=-all', sys.executable, '-c',
+               textwrap.dedent(code)]
     said = subprocess.run(command, capture_output=True, text=True)
     assert "'rung': 'jail'" in said.stdout and layer in said.stdout, said.stderr
 
@@ -235,7 +248,8 @@ def test_same_program_same_verdict(jailed):
     program = 'import random\ndef f(): return [list({chr(97 + i) for i in range(20)}), random.random()]'
     details = []
     for _ in range(2):
-        with Sandbox(jailed, workers=1) as pool: details.append(pool.judge(by_calls, program, [('f()', None)], 3.).detail)
+        with Sandbox(jailed, workers=1) as pool:
+            details.append(pool.judge(by_calls, program, [('f()', None)], 3.).detail)
     assert details[0] == details[1]
 
 
@@ -243,7 +257,9 @@ def test_every_program_of_microcodes_test_split(jailed):
     "Each of 1156: passed if and only if it is labelled correct."
     tasks = {t.task_id: t for t in microcode().tasks}
     rows = read_lines(ROOT/'storage/datasets/microcode/test.jsonl.gz')
-    def agrees(row): return check_calls(row['output'], list(tasks[row['metadata']['problem']].calls)).passed == row['is_correct']
+    def agrees(row):
+        return check_calls(row['output'],
+                           list(tasks[row['metadata']['problem']].calls)).passed == row['is_correct']
     with ThreadPoolExecutor(2) as threads: agreed = list(threads.map(agrees, rows))
     assert len(agreed) == 1156 and all(agreed)
 
@@ -252,7 +268,8 @@ def test_every_program_of_microcodes_test_split(jailed):
 @pytest.mark.filterwarnings('ignore:invalid escape sequence')
 def test_references_pass(jailed):
     assert check_references(humaneval()) == {'passed': 164, 'of': 164, 'known_to_fail': []}
-    assert check_references(mbpp('all', 0)) == {'passed': 972, 'of': 974, 'known_to_fail': ['mbpp/367', 'mbpp/927']}
+    assert check_references(mbpp('all', 0)) == {'passed': 972, 'of': 974,
+                                                'known_to_fail': ['mbpp/367', 'mbpp/927']}
     assert (len(mbpp().tasks), mbpp().failing) == (500, ('mbpp/367',))
 
 
@@ -261,7 +278,8 @@ def test_references_pass(jailed):
 def test_a_prepared_folder_holds_the_same_tasks(tmp_path):
     "What scripts/setup_datasets.py makes of a published file gives the same prompts, tests and references."
     for name, make, file in [('mbpp', mbpp, 'mbpp.jsonl'), ('humaneval', humaneval, 'HumanEval.jsonl.gz')]:
-        prepare_benchmark(name, Path(REAL)/file, tmp_path/name, ROOT/'storage/datasets/microcode/tokenizer.model')
+        prepare_benchmark(name, Path(REAL)/file, tmp_path/name,
+                          ROOT/'storage/datasets/microcode/tokenizer.model')
         assert make(path=tmp_path/name).tasks == make(path=Path(REAL)/file).tasks
 
 
@@ -285,14 +303,17 @@ def test_verdicts_are_those_of_a_plain_harness(jailed):
     assert [a for a, _ in verdicts] == [b for _, b in verdicts] and {True, False} == {a for a, _ in verdicts}
 
 
-@pytest.mark.parametrize('column, header', [(0, 'x86_64-linux-gnu/asm/unistd_64.h'), (1, 'asm-generic/unistd.h')])
+@pytest.mark.parametrize('column, header',
+                         [(0, 'x86_64-linux-gnu/asm/unistd_64.h'), (1, 'asm-generic/unistd.h')])
 def test_numbers_of_system_calls(column, header):
     "The list of the jail against the kernel's own headers (aarch64 uses the generic ones)."
     path = Path('/usr/include')/header
     if not path.exists(): pytest.skip(f'{path} is not here')
-    numbers = {m[1]: int(m[2]) for m in re.finditer(r'#define __NR(?:3264)?_(\w+)\s+(\d+)\s', path.read_text())}
+    numbers = {m[1]: int(m[2]) for m in re.finditer(r'#define __NR(?:3264)?_(\w+)\s+(\d+)\s',
+                                                    path.read_text())}
     if column: numbers['newfstatat'] = numbers['fstatat']
-    ours = {name: row[column] for name, row in ALLOWED.items() if row[column] is not None} | {'fcntl': FCNTL[column]}
+    ours = {name: row[column] for name, row in ALLOWED.items()
+            if row[column] is not None} | {'fcntl': FCNTL[column]}
     assert ours == {name: numbers[name] for name in ours}
 
 

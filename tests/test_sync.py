@@ -73,7 +73,8 @@ def run_folder(tmp_path):
 def client(folder, fails=False):
     "A folder with a stand-in for the vessl command; it copies into folder/volume and writes down how it was called."
     (folder/'bin').mkdir()
-    text = CLIENT.format(python=sys.executable, log=str(folder/'calls'), volume=str(folder/'volume'), fails=fails)
+    text = CLIENT.format(python=sys.executable, log=str(folder/'calls'), volume=str(folder/'volume'),
+                         fails=fails)
     (folder/'bin'/'vessl').write_text(text)
     (folder/'bin'/'vessl').chmod(0o755)
     return folder/'bin'
@@ -92,8 +93,10 @@ def test_a_dry_run_shows_all_and_sends_nothing(data, tmp_path, sync):
 
 def test_the_script_runs_by_itself_without_the_client(data):
     command = [sys.executable, str(ROOT/'scripts'/'sync_to_vessl_storage.py'), str(data), PLACE, '--go']
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {'PATH': '/nonexistent'})
-    assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1) and 'the vessl command is missing' in done.stderr
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300,
+                          env=os.environ | {'PATH': '/nonexistent'})
+    assert (done.returncode, done.stdout,
+            done.stderr.count('\n')) == (2, '', 1) and 'the vessl command is missing' in done.stderr
 
 
 def test_what_arrives_of_a_run_is_whole(run_folder, tmp_path, sync):
@@ -101,10 +104,12 @@ def test_what_arrives_of_a_run_is_whole(run_folder, tmp_path, sync):
     assert done.returncode == 0, done.stderr
     there = tmp_path/'volume'/'vessl-storage'/'wmtp-test'/'critic'
     assert sorted(path.relative_to(there).as_posix() for path in there.rglob('*') if path.is_file()) == [
-        'SHA256SUMS', 'run.yaml', 'step-000010/manifest.json', 'step-000010/model.safetensors', 'step-000010/wmtp.json']
+        'SHA256SUMS', 'run.yaml', 'step-000010/manifest.json', 'step-000010/model.safetensors',
+        'step-000010/wmtp.json']
     verify(there/'step-000010')
     verify(run_folder/'step-000010')  # the original still has its trainer/
-    for line in (there/'SHA256SUMS').read_text().splitlines(): assert file_sha256(there/line[66:]) == line[:64]
+    for line in (there/'SHA256SUMS').read_text().splitlines():
+        assert file_sha256(there/line[66:]) == line[:64]
     assert done.stdout.splitlines()[-1] == '5 files were sent'
 
 
@@ -121,14 +126,16 @@ def spoil(data, what):
     "One thing that must not leave, planted in a folder."
     if what == 'rows': (data/'more.jsonl').write_text('{"is_correct": "yes", "output": 1}\n')
     if what == 'splits': shutil.copyfile(data/'test.jsonl.gz', data/'other.jsonl.gz')
-    if what == 'secrets': (data/'run.yaml').write_text('tracking: https://user:hunter2hunter2@mlflow.example\n')
+    if what == 'secrets':
+        (data/'run.yaml').write_text('tracking: https://user:hunter2hunter2@mlflow.example\n')
     if what == 'weights': (data/'model.bin').write_bytes(b'')
     if what == 'hashes': (data/'problems.jsonl.gz').unlink()
     if what == 'names': (data/'link').symlink_to(data/'metadata.json')
 
 
 @pytest.mark.parametrize('what, said', [
-    ('rows', 'more.jsonl:1'), ('splits', 'problem in two files'), ('secrets', 'run.yaml:1: a password in an address'),
+    ('rows', 'more.jsonl:1'), ('splits', 'problem in two files'), ('secrets', 'run.yaml:1: a password in an '
+                                                                              'address'),
     ('weights', 'model.bin: pickled'),
     ('hashes', 'problems.jsonl.gz: is missing'), ('names', 'link: a link or a special file')])
 def test_one_planted_fault_is_named_and_stops_the_upload(what, said, data, tmp_path, sync):

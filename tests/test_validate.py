@@ -20,17 +20,24 @@ real = pytest.mark.skipif(not REAL, reason='WMTP_REAL_DATA is unset: no real dat
 
 # file -> faults by kind, and what else must be named: warnings, or counts as (name, value, rows)
 PLANTED = {
-    'ok_20.jsonl': ({}, []), 'good.jsonl.gz': ({}, []), 'split_leak_train.jsonl': ({}, []), 'split_leak_valid.jsonl': ({}, []),
-    'crlf_line_ends.jsonl': ({}, [('text', 'lines that end in CRLF', 20)]), 'tabs_real.jsonl': ({}, [('text', 'programs with tabs', 13)]),
-    'nul_raw_byte.jsonl': ({'NUL': 1}, []), 'prompt_alone_over_2048_tokens.jsonl': ({'no room for the program': 1}, []),
-    'unicode_synthetic.jsonl': ({'program: does not compile': 5}, [('text', 'texts with odd line separators', 3)]),
+    'ok_20.jsonl': ({}, []), 'good.jsonl.gz': ({}, []), 'split_leak_train.jsonl': ({}, []),
+    'split_leak_valid.jsonl': ({}, []),
+    'crlf_line_ends.jsonl': ({}, [('text', 'lines that end in CRLF', 20)]),
+    'tabs_real.jsonl': ({}, [('text', 'programs with tabs', 13)]),
+    'nul_raw_byte.jsonl': ({'NUL': 1}, []),
+    'prompt_alone_over_2048_tokens.jsonl': ({'no room for the program': 1}, []),
+    'unicode_synthetic.jsonl': ({'program: does not compile': 5},
+                                [('text', 'texts with odd line separators', 3)]),
     'empty_strings.jsonl': ({'blank text': 3}, []),
     'duplicate_task_id.jsonl': ({'repeated task_id': 2, 'label contradiction': 1}, ['identical program']),
     'label_conflicts.jsonl': ({'label contradiction': 2, 'program with both labels': 1}, []),
     'missing_fields.jsonl': ({'missing field': 9, 'repeated task_id': 7}, []),
-    'wrong_types.jsonl': ({'wrong type': 16, 'not an object': 4, 'out of range': 1, 'missing field': 1, 'repeated task_id': 15}, []),
-    'difficulty_out_of_range.jsonl': ({'out of range': 3}, []), 'truncated_last_line.jsonl': ({'not JSON': 1}, []),
-    'broken_middle_line.jsonl': ({'not JSON': 1}, []), 'empty_file.jsonl': ({'empty file': 1}, []), 'bom.jsonl': ({'byte order mark': 1}, []),
+    'wrong_types.jsonl': ({'wrong type': 16, 'not an object': 4, 'out of range': 1, 'missing field': 1,
+                           'repeated task_id': 15}, []),
+    'difficulty_out_of_range.jsonl': ({'out of range': 3}, []),
+    'truncated_last_line.jsonl': ({'not JSON': 1}, []),
+    'broken_middle_line.jsonl': ({'not JSON': 1}, []), 'empty_file.jsonl': ({'empty file': 1}, []),
+    'bom.jsonl': ({'byte order mark': 1}, []),
     'extra_fields.jsonl': ({}, ['field that is not read', ('also in metadata', 'cf_rating', 4)]),
     'single_class_only_correct.jsonl': ({}, ['one label only'])}
 
@@ -68,7 +75,8 @@ def test_every_planted_defect_is_named(name):
 @real
 def test_lines_are_named():
     found = validate([FIXTURES/'label_conflicts.jsonl', FIXTURES/'nul_raw_byte.jsonl']).files
-    assert found[0].faults.places['program with both labels'] == [f"{FIXTURES/'label_conflicts.jsonl'}:4: line 3 has the other label"]
+    assert found[0].faults.places['program with both labels'] == [f"{FIXTURES/'label_conflicts.jsonl'}:4: "
+                                                                  f"line 3 has the other label"]
     assert found[1].faults.places['NUL'][0].startswith(f"{FIXTURES/'nul_raw_byte.jsonl'}:2: ")
 
 
@@ -81,7 +89,8 @@ def test_a_leak_is_named_with_its_problem():
 
 @real
 def test_the_real_sample_passes(main):
-    code, out, err = main(Path(REAL)/'real_sample_300.jsonl', '--tokenizer', Path(REAL)/'llama_tokenizer.model')
+    code, out, err = main(Path(REAL)/'real_sample_300.jsonl', '--tokenizer',
+                          Path(REAL)/'llama_tokenizer.model')
     assert (code, err) == (0, '') and 'real_sample_300.jsonl: 300 rows of 300 lines, 68 problems' in out
     assert 'label: correct 150, incorrect 150' in out and 'faults: 0, ' in out
 
@@ -105,7 +114,8 @@ def test_a_cut_gzip_file_is_a_fault(main, tmp_path):
 
 
 def test_a_prepared_folder_is_whole_until_it_is_touched(main, tmp_path):
-    task = {'text': 'Add.', 'code': 'def add(a, b): return a + b', 'task_id': 601, 'test_setup_code': '', 'test_list': ['assert add(1, 2) == 3'],
+    task = {'text': 'Add.', 'code': 'def add(a, b): return a + b', 'task_id': 601, 'test_setup_code': '',
+            'test_list': ['assert add(1, 2) == 3'],
             'challenge_test_list': []}
     (tmp_path/'mbpp.jsonl').write_text(json.dumps(task) + '\n')
     prepare_benchmark('mbpp', tmp_path/'mbpp.jsonl', tmp_path/'made', MICROCODE/'tokenizer.model')
@@ -135,7 +145,8 @@ def test_the_audit_needs_an_executor_and_reports_agreement(main, tmp_path, monke
     for name in ('check', 'with_reason'):
         code, out, _ = main(MICROCODE/'test.jsonl.gz', '--audit', 25, '--executor', f'runs_microcode:{name}')
         assert code == 0 and 'labels that running confirms: correct 25 of 25, incorrect 25 of 25; without tests: 0' in out
-    for options, said in (([], 'nothing was run'), (['--executor', 'no_such_module:check'], 'nothing was run'),
+    for options, said in (([], 'nothing was run'),
+                          (['--executor', 'no_such_module:check'], 'nothing was run'),
                           (['--executor', 'runs_microcode:silent'], 'the executor returned None')):
         code, out, err = main(MICROCODE/'test.jsonl.gz', '--audit', 5, *options)
         assert (code, out, err.count('\n')) == (2, '', 1) and said in err
@@ -148,7 +159,8 @@ def test_a_wrong_label_is_found_by_the_audit(tmp_path):
     rows = [json.loads(line) for line in gzip.open(MICROCODE/'test.jsonl.gz')][:60]
     wrong = rows[7]['task_id']
     rows[7]['is_correct'] = not rows[7]['is_correct']
-    audit = audit_labels(rows, tests, lambda program, test: run_program(program, [test[0]])[0] == test[1], 100)
+    audit = audit_labels(rows, tests, lambda program, test: run_program(program, [test[0]])[0] == test[1],
+                         100)
     assert audit.examples == [wrong] and audit.asked.total() - audit.agreed.total() == 1
     assert audit_labels(rows, {}, None, 100).untested == 60
     with pytest.raises(InputError, match='returned'): audit_labels(rows, tests, lambda program, test: 1, 1)

@@ -14,8 +14,10 @@ class Server:
     def __init__(self, errors):
         self.errors = errors
         environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'TOKENIZERS_PARALLELISM': 'false'}
-        self.process = subprocess.Popen([sys.executable, str(Path(__file__).with_name('tiny_run.py'))], text=True, env=environment,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.open('w'))
+        self.process = subprocess.Popen([sys.executable, str(Path(__file__).with_name('tiny_run.py'))],
+                                        text=True, env=environment,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=errors.open('w'))
         assert self.process.stdout.readline() == 'ready\n', self.said()
 
     def run(self, folder, meanwhile=None, **request):

@@ -50,7 +50,8 @@ def counts(batch, step): return {'mse': int(batch.attention_mask.sum()), 'size':
 def loss(model, batch, step, totals):
     out = model(batch.x)
     error = torch.where(batch.attention_mask.bool(), (out - batch.y).square(), 0.).sum()
-    return LossOutput({'mse': (error, int(batch.attention_mask.sum())), 'size': (.01 * out.square().sum(), len(out))},
+    return LossOutput({'mse': (error, int(batch.attention_mask.sum())),
+                       'size': (.01 * out.square().sum(), len(out))},
                       {'mean': (out.detach().sum().item(), len(out))})
 
 
@@ -71,7 +72,8 @@ def kill_at_disk_operation(number):
             return function(*args, **kwargs)
         return call
 
-    for name in ('fsync', 'rename', 'replace', 'unlink', 'rmdir'): setattr(os, name, counted(getattr(os, name)))
+    for name in ('fsync', 'rename', 'replace', 'unlink', 'rmdir'):
+        setattr(os, name, counted(getattr(os, name)))
 
 
 def limit_file_size(size):
@@ -85,7 +87,8 @@ def run(request, rank=0):
     n_ranks = request.get('ranks', 1)
     if n_ranks > 1:
         os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
-        dist.init_process_group('gloo', init_method=f"file://{request['store']}", rank=rank, world_size=n_ranks,
+        dist.init_process_group('gloo', init_method=f"file://{request['store']}", rank=rank,
+                                world_size=n_ranks,
                                 timeout=timedelta(seconds=30))
     folder = prepare_run_folder(request['folder'], request.get('resume')) if rank == 0 else None
     start = [folder and folder.checkpoint]
@@ -100,8 +103,10 @@ def run(request, rank=0):
 
     path = Path(request['folder'])
     trainer = Trainer(
-        model, loss, lambda n: points(n, request.get('poison'), request.get('pause', .003)), counts, n_steps=40, n_batches=request.get('n_batches'),
-        accumulation=request.get('accumulation', 2), learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5, evaluate=evaluate,
+        model, loss, lambda n: points(n, request.get('poison'), request.get('pause', .003)), counts,
+        n_steps=40, n_batches=request.get('n_batches'),
+        accumulation=request.get('accumulation', 2), learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5,
+        evaluate=evaluate,
         eval_every_steps=10, save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'),
         checkpoints=Checkpoints(path, save_model, keep=2) if rank == 0 else None,
         tracker=Tracker(path, n_rows=resumed_rows(start[0])) if rank == 0 else None)
@@ -113,7 +118,8 @@ def forked(request, rank):
     "Fork one process of the run; its exit code is the command line's."
     if pid := os.fork(): return pid
     code, said = 1, ''
-    with StopSignals() as stop:  # to the end: a further signal while this one is reported must not change the exit code
+    # to the end: a further signal while this one is reported must not change the exit code
+    with StopSignals() as stop:
         try:
             run({**request, 'stop': stop}, rank)
             code = 0
@@ -121,7 +127,8 @@ def forked(request, rank):
         except KeyboardInterrupt: code = 130
         except InputError as e: code, said = 2, e
         except RunError as e: said = e
-        except Exception as e: said = f'{type(e).__name__}: {e}'  # noqa: BLE001  the exit code is 1 whatever it was
+        # noqa: BLE001  the exit code is 1 whatever it was
+        except Exception as e: said = f'{type(e).__name__}: {e}'
         finally:
             limit_file_size(resource.RLIM_INFINITY)
             print(said, file=sys.stderr, flush=True)

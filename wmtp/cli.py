@@ -37,25 +37,37 @@ run first, and without a jail that holds hostile programs nothing is run at all.
 
 # %% ../nbs/6_runs/81_cli.ipynb #9362da5c
 EXAMPLES = {
-    'critic': [('wmtp_critic', 'two CPU cores, minutes, no network: a micro critic on the embedded microcode data'),
-               ('wmtp_critic --config critic', 'one A100: Sheared-LLaMA-2.7B with a frozen backbone on CodeContests')],
+    'critic': [('wmtp_critic', 'two CPU cores, minutes, no network: a micro critic on the embedded microcode '
+                               'data'),
+               ('wmtp_critic --config critic', 'one A100: Sheared-LLaMA-2.7B with a frozen backbone on '
+                                               'CodeContests')],
     'baseline': [('wmtp_baseline', 'two CPU cores, minutes, no network: a micro policy on microcode'),
-                 ('wmtp_baseline --config baseline', "one A100: Meta's 7B MTP Llama with LoRA on CodeContests")],
-    'verifiable': [('wmtp_critic && wmtp_verifiable', 'two CPU cores, minutes, no network: critic and policy on microcode'),
-                   ('wmtp_verifiable --config verifiable', "one A100: Meta's 7B MTP Llama with LoRA, weighted by the 2.7B critic")],
-    'rho1': [('python scripts/make_micro_models.py --only reference && wmtp_rho1', 'two CPU cores, minutes, no network: micro reference and policy'),
+                 ('wmtp_baseline --config baseline',
+                  "one A100: Meta's 7B MTP Llama with LoRA on CodeContests")],
+    'verifiable': [('wmtp_critic && wmtp_verifiable', 'two CPU cores, minutes, no network: critic and policy '
+                                                      'on microcode'),
+                   ('wmtp_verifiable --config verifiable', "one A100: Meta's 7B MTP Llama with LoRA, "
+                                                           "weighted by the 2.7B critic")],
+    'rho1': [('python scripts/make_micro_models.py --only reference && wmtp_rho1',
+              'two CPU cores, minutes, no network: micro reference and policy'),
              ('wmtp_rho1 --config rho1', "one A100: Meta's 7B MTP Llama with LoRA")],
-    'evaluate': [('wmtp_baseline && wmtp_evaluate', 'two CPU cores, minutes, no network: a micro policy on held-out microcode problems'),
-                 ('wmtp_evaluate --config evaluate', 'one A100: 200 programs for each of the 500 tasks of MBPP')]}
+    'evaluate': [('wmtp_baseline && wmtp_evaluate', 'two CPU cores, minutes, no network: a micro policy on '
+                                                    'held-out microcode problems'),
+                 ('wmtp_evaluate --config evaluate', 'one A100: 200 programs for each of the 500 tasks of '
+                                                     'MBPP')]}
 
 def help_text(
     run:str, # critic | baseline | verifiable | rho1 | evaluate
 ) -> tuple[str, str]: # what the run does; examples, where keys are explained, exit codes
     "The two halves of a help page."
     command, gpu = f'wmtp_{run}', EXAMPLES[run][1]
-    lines = [*EXAMPLES[run], (f'torchrun --nproc-per-node 4 --no-python {gpu[0]}', 'four A100s, the same command'), None,
-             (f"{command} --set {'generation.n_samples=50' if run == 'evaluate' else 'training.max_steps=200'} runtime.seed=1 --check", 'look before you run'),
-             (f'{command} --resume auto', 'go on with what is in save_dir' if run == 'evaluate' else 'go on from the last checkpoint in checkpoint.save_dir')]
+    lines = [*EXAMPLES[run], (f'torchrun --nproc-per-node 4 --no-python {gpu[0]}',
+                              'four A100s, the same command'), None,
+             (f"{command} --set "
+              f"{'generation.n_samples=50' if run == 'evaluate' else 'training.max_steps=200'} "
+              f"runtime.seed=1 --check", 'look before you run'),
+             (f'{command} --resume auto', 'go on with what is in save_dir' if run == 'evaluate'
+              else 'go on from the last checkpoint in checkpoint.save_dir')]
     examples = '\n'.join(f'  {line[0]}\n      {line[1]}' if line else '' for line in lines)
     return ABOUT[run], f"""examples
 {examples}
@@ -70,13 +82,21 @@ def make_parser(
 ) -> argparse.ArgumentParser:
     "The arguments of a run."
     about, rest = help_text(run)
-    p = argparse.ArgumentParser(f'wmtp_{run}', description=about, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--config', metavar='FILE|NAME', help=f'a YAML file, or a name under configs/{run}/ (default: {run}_local)')
-    p.add_argument('--set', metavar='KEY=VALUE', nargs='+', action='extend', default=[], help='change single keys, e.g. runtime.seed=1')
-    if run == 'evaluate': p.add_argument('--resume', choices=('auto',), help='auto: go on with the evaluation in save_dir, if there is one')
+    p = argparse.ArgumentParser(f'wmtp_{run}', description=about, epilog=rest,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--config', metavar='FILE|NAME',
+                   help=f'a YAML file, or a name under configs/{run}/ (default: {run}_local)')
+    p.add_argument('--set', metavar='KEY=VALUE', nargs='+', action='extend', default=[],
+                   help='change single keys, e.g. runtime.seed=1')
+    if run == 'evaluate':
+        p.add_argument('--resume', choices=('auto',),
+                       help='auto: go on with the evaluation in save_dir, if there is one')
     else:
-        p.add_argument('--resume', metavar='PATH|auto', help="go on from a run's folder or checkpoint; auto: from the last one in checkpoint.save_dir, if any")
-        p.add_argument('--on-bad-row', choices=('error', 'skip'), help='what to do with a bad line in a data file (data.on_bad_row)')
+        p.add_argument('--resume', metavar='PATH|auto', help="go on from a run's folder or checkpoint; auto: "
+                                                             "from the last one in checkpoint.save_dir, if "
+                                                             "any")
+        p.add_argument('--on-bad-row', choices=('error', 'skip'),
+                       help='what to do with a bad line in a data file (data.on_bad_row)')
     p.add_argument('--check', action='store_true', help='check the configuration, load nothing, and stop')
     return p
 
@@ -88,30 +108,40 @@ def beside(name:str, number, *others) -> str: # one line
 
 def critic_lines(m) -> list[str]:
     "The numbers of a critic."
-    return [beside('pairwise accuracy, last state', m('value/pairwise_last'), ('length only', m('value/pairwise_length_only')),
+    return [beside('pairwise accuracy, last state', m('value/pairwise_last'),
+                   ('length only', m('value/pairwise_length_only')),
                    ('prompt only', m('value/pairwise_prompt_only'))),
             beside('pairwise accuracy, mean state', m('value/pairwise_mean')),
-            beside('Brier score of all states', m('value/brier'), ('ECE', m('value/ece')), ('AUROC', m('value/auroc'))),
-            beside('explained variance', m('value/explained_variance'), ('prompt-only ceiling', m('value/explained_variance_ceiling'))),
+            beside('Brier score of all states', m('value/brier'), ('ECE', m('value/ece')),
+                   ('AUROC', m('value/auroc'))),
+            beside('explained variance', m('value/explained_variance'),
+                   ('prompt-only ceiling', m('value/explained_variance_ceiling'))),
             beside('bug among the 3 lowest td', m('credit/bug_hit@3'), ('chance', m('credit/bug_chance@3'))),
             beside('bug is the lowest td', m('credit/bug_hit@1'), ('chance', m('credit/bug_chance@1')))]
 
 def policy_lines(m) -> list[str]:
     "The numbers of a policy."
-    heads = [(f'head {k}', m(f'valid/head{k}_loss')) for k in range(1, 9) if m(f'valid/head{k}_loss') is not None]
+    heads = [(f'head {k}', m(f'valid/head{k}_loss')) for k in range(1, 9)
+             if m(f'valid/head{k}_loss') is not None]
     return [beside('loss on correct programs, nats/token', m('valid/loss'), *heads),
             beside('head 1 on incorrect programs', m('valid/incorrect_head1_loss')),
-            beside('takes the right turn at the mistake', m('policy/fork_accuracy'), ('coin', .5), ('margin in nats', m('policy/fork_margin'))),
-            beside('correct program is more likely', m('policy/pairwise_logp'), ('length only', m('policy/pairwise_length_only')))]
+            beside('takes the right turn at the mistake', m('policy/fork_accuracy'), ('coin', .5),
+                   ('margin in nats', m('policy/fork_margin'))),
+            beside('correct program is more likely', m('policy/pairwise_logp'),
+                   ('length only', m('policy/pairwise_length_only')))]
 
 def evaluation_lines(summary:dict) -> list[str]:
     "The numbers of an evaluation."
     m, b, n = summary['metrics'].get, summary['benchmark'], summary['generation']['n_samples']
-    ks = [name.removeprefix('pass_at_') for name in summary['metrics'] if name.removeprefix('pass_at_').isdigit()]
-    rates = [beside(f'pass@{k}', m(f'pass_at_{k}'), ('95 % from', m(f'pass_at_{k}_low')), ('to', m(f'pass_at_{k}_high'))) for k in ks]
-    chosen = [beside(f"the critic's choice of {n}", m('rerank/best_of_n'), ('blind', m('rerank/blind')), ('oracle', m('rerank/oracle')))]
+    ks = [name.removeprefix('pass_at_') for name in summary['metrics']
+          if name.removeprefix('pass_at_').isdigit()]
+    rates = [beside(f'pass@{k}', m(f'pass_at_{k}'), ('95 % from', m(f'pass_at_{k}_low')),
+                    ('to', m(f'pass_at_{k}_high'))) for k in ks]
+    chosen = [beside(f"the critic's choice of {n}", m('rerank/best_of_n'), ('blind', m('rerank/blind')),
+                     ('oracle', m('rerank/oracle')))]
     failed = ', '.join(f'{reason} {count}' for reason, count in summary['failures'].items())
-    return [f"evaluate: {b['name']}, {b['n_tasks']} tasks, {n} programs each, jail: {summary['sandbox']['rung']}", *rates,
+    return [f"evaluate: {b['name']}, {b['n_tasks']} tasks, {n} programs each, jail: "
+            f"{summary['sandbox']['rung']}", *rates,
             *(chosen if m('rerank/best_of_n') is not None else []), f"  {'failures':36} {failed or 'none'}"]
 
 def closing_lines(
@@ -120,15 +150,18 @@ def closing_lines(
     "The numbers that matter, each beside its baseline."
     if summary['run'] == 'evaluate': return evaluation_lines(summary)
     lines = critic_lines if summary['run'] == 'critic' else policy_lines
-    return [f"{summary['run']}: {summary['steps']} steps in {summary['wall_s']:.0f} s, {summary['tokens_per_s']:.0f} tokens/s, held-out problems:",
+    return [f"{summary['run']}: {summary['steps']} steps in {summary['wall_s']:.0f} s, "
+            f"{summary['tokens_per_s']:.0f} tokens/s, held-out problems:",
             *lines(summary['metrics'].get)]
 
 # %% ../nbs/6_runs/81_cli.ipynb #cf284bd1
-NEXT = {'critic': 'wmtp_verifiable takes this critic; wmtp_critic --help shows the same run at 2.7B on an A100',
+NEXT = {'critic': 'wmtp_verifiable takes this critic; wmtp_critic --help shows the same run at 2.7B on an '
+                  'A100',
         'baseline': 'wmtp_verifiable and wmtp_rho1 train the same policy with other weights',
         'verifiable': 'compare it with wmtp_baseline and with --set weighting.control=shuffled',
         'rho1': 'compare it with wmtp_baseline and wmtp_verifiable',
-        'evaluate': 'nbs/92_compare_arms compares the ways of weighting; samples.jsonl can be read by other harnesses'}
+        'evaluate': 'nbs/92_compare_arms compares the ways of weighting; samples.jsonl can be read by other '
+                    'harnesses'}
 
 def show_run(done, out=None):
     "Print what a run came to."
@@ -138,10 +171,12 @@ def show_run(done, out=None):
     print(*closing_lines(done.summary), sep='\n', file=out)
     for s in done.shown:
         caption, numbers, kind = s.lines[0]
-        print(f"\n{s.title}\n  {caption}:" + ('' if colour else ' (colours on a terminal; <<the mistake>>)'), file=out)
+        print(f"\n{s.title}\n  {caption}:" + ('' if colour else ' (colours on a terminal; <<the mistake>>)'),
+              file=out)
         print(tokens_ansi(s.pieces, numbers, kind, s.bug, colour), file=out)
         for caption, numbers, kind in s.lines[1:]:
-            print(f'  {caption}, lowest: ' + ', '.join(f'{s.pieces[i]!r} {numbers[i]:+.2f}' for i in lowest(numbers)), file=out)
+            print(f'  {caption}, lowest: ' + ', '.join(f'{s.pieces[i]!r} {numbers[i]:+.2f}'
+                                                       for i in lowest(numbers)), file=out)
             if colour: print(tokens_ansi(s.pieces, numbers, kind, s.bug), file=out)
     made = done.summary['checkpoint']['best'] if 'checkpoint' in done.summary else done.save_dir/'samples.jsonl'
     print(f"\nreport      {done.save_dir/'report.html'}\nsummary     {done.save_dir/'summary.json'}"
@@ -170,11 +205,13 @@ def run_command(
 ) -> int: # exit code
     "Check or run what was asked for."
     from wmtp.config.load import check_paths, config_sha256, find_config, load_config
-    overrides = args.set + ([f'data.on_bad_row={args.on_bad_row}'] if getattr(args, 'on_bad_row', None) else [])
+    overrides = args.set + ([f'data.on_bad_row={args.on_bad_row}'] if getattr(args, 'on_bad_row', None)
+                            else [])
     cfg = load_config(args.config, overrides, run)
     if args.check:
         check_paths(cfg, strict=False)
-        print(f"{find_config(args.config, run)} is good (config {config_sha256(cfg)[:12]}); nothing was loaded", *check_lines(cfg), sep='\n')
+        print(f"{find_config(args.config, run)} is good (config {config_sha256(cfg)[:12]}); nothing was "
+              f"loaded", *check_lines(cfg), sep='\n')
         return 0
     course = getattr(import_module(f'wmtp.pipelines.{run}'), f'run_{run}')
     done = course(cfg, args.resume, stop, lambda line: print(line, flush=True))
@@ -189,15 +226,19 @@ def main(
     "Parse, run, and turn whatever happens into one line and an exit code."
     args = make_parser(run).parse_args(argv)
     debug = os.environ.get('WMTP_DEBUG') == '1'
-    if not debug: warnings.showwarning = lambda message, category, *_, **__: issubclass(category, UserWarning) and say(f'warning: {message}')
+    if not debug:
+        warnings.showwarning = lambda message, category, *_, **__: issubclass(category,
+            UserWarning) and say(f'warning: {message}')
     with StopSignals() as stop, stop.abandon_after(1):
         try:
             from wmtp.core import InputError
             return run_command(run, args, stop)
-        except KeyboardInterrupt: kind, code, error = 'stopped', 130, 'what was saved is whole; go on with --resume auto'
+        except KeyboardInterrupt:
+            kind, code, error = 'stopped', 130, 'what was saved is whole; go on with --resume auto'
         except Interrupted as e: kind, code, error = 'stopped', 130, e
         except InputError as e: kind, code, error = 'error', 2, e
-        except Exception as e: kind, code, error = 'failed', 1, e if type(e).__name__ == 'RunError' else f'{type(e).__name__}: {e}'
+        except Exception as e:
+            kind, code, error = 'failed', 1, e if type(e).__name__ == 'RunError' else f'{type(e).__name__}: {e}'
         if debug and code != 130: traceback.print_exc()
         say(f"wmtp_{run}: {kind}: {' '.join(str(error).split())}")
     return code

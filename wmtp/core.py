@@ -39,7 +39,8 @@ def last_true_index(
 ) -> Tensor: # [batch] int64, index of the last true position, -1 for an empty row
     "Index of the last true position of each row, by integer arithmetic; -1 where there is none."
     position = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-    return (mask.long() * position).amax(1) - 1 if mask.shape[1] else torch.full(mask.shape[:1], -1, device=mask.device)
+    return (mask.long() * position).amax(1) - 1 if mask.shape[1] else torch.full(mask.shape[:1], -1,
+        device=mask.device)
 
 # %% ../nbs/00_core.ipynb #c833549b
 def masked_sum(
@@ -81,7 +82,8 @@ def resolve_device(
     if name == 'auto':
         name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     try: device = torch.device(name)
-    except RuntimeError: raise InputError(f"runtime.device is {name!r}; wanted auto, cpu, mps, cuda or cuda:N") from None
+    except RuntimeError:
+        raise InputError(f"runtime.device is {name!r}; wanted auto, cpu, mps, cuda or cuda:N") from None
     there = {'cpu': True, 'mps': torch.backends.mps.is_available(),
              'cuda': torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()}
     if not there.get(device.type, False):
@@ -105,7 +107,8 @@ def resolve_dtype(
 ) -> torch.dtype:
     "The dtype of the backbone's arithmetic; `auto` takes bfloat16 where it is fast. float16 is refused: its range needs loss scaling."
     if name == 'auto': return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
-    if name not in DTYPES: raise InputError(f"runtime.dtype is {name!r}; wanted one of auto, {', '.join(DTYPES)}")
+    if name not in DTYPES:
+        raise InputError(f"runtime.dtype is {name!r}; wanted one of auto, {', '.join(DTYPES)}")
     return DTYPES[name]
 
 # %% ../nbs/00_core.ipynb #5451d618
@@ -113,7 +116,8 @@ def file_sha256(
     path, # a file
 ) -> str: # 64 hexadecimal digits
     "SHA-256 of a file's bytes, read in pieces."
-    digest, piece = hashlib.sha256(), bytearray(1 << 20) # with small pieces a thread would wait for Python's lock after each
+    # with small pieces a thread would wait for Python's lock after each
+    digest, piece = hashlib.sha256(), bytearray(1 << 20)
     with open(path, 'rb', buffering=0) as f:
         while n := f.readinto(piece): digest.update(memoryview(piece)[:n])
     return digest.hexdigest()

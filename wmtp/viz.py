@@ -116,7 +116,8 @@ def plot_by_position(
     fig, ax = small_figure('fraction of the program', 'V')
     grid = (np.arange(bins) + .5) / bins
     for outcome, colour, name in ((1, 'tab:green', 'correct'), (0, 'tab:red', 'incorrect')):
-        chosen = [np.asarray(v)[(grid * len(v)).astype(int)] for v, o in zip(values, outcomes) if o == outcome]
+        chosen = [np.asarray(v)[(grid * len(v)).astype(int)] for v, o in zip(values, outcomes)
+                  if o == outcome]
         if not chosen: continue
         ax.plot(grid, np.mean(chosen, 0), color=colour, label=name)
         ax.fill_between(grid, *np.quantile(chosen, [.25, .75], 0), color=colour, alpha=.15)
@@ -134,8 +135,10 @@ def figure_html(
     return f'<img alt="figure" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
 
 # %% ../nbs/5_training/54_viz.ipynb #7e5fb812
-STYLE = ('body{font:15px/1.5 system-ui,sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222;background:#fff}'
-         'table{border-collapse:collapse}td,th{padding:.15em .8em;border-bottom:1px solid #ddd;text-align:left}'
+STYLE = ('body{font:15px/1.5 system-ui,sans-serif;max-width:62em;margin:2em auto;padding:0 '
+         '1em;color:#222;background:#fff}'
+         'table{border-collapse:collapse}td,th{padding:.15em .8em;border-bottom:1px solid '
+         '#ddd;text-align:left}'
          'figure{display:inline-block;margin:.5em;max-width:26em;vertical-align:top}figcaption{font-size:13px;color:#555}')
 
 def table_html(
@@ -143,7 +146,8 @@ def table_html(
 ) -> str:
     "A two-column table; numbers with three decimals."
     text = lambda v: f'{v:.3f}' if isinstance(v, float) else str(v)
-    return '<table>' + ''.join(f'<tr><td>{html.escape(k)}</td><td>{html.escape(text(v))}</td></tr>' for k, v in rows) + '</table>'
+    return '<table>' + ''.join(f'<tr><td>{html.escape(k)}</td><td>{html.escape(text(v))}</td></tr>'
+                               for k, v in rows) + '</table>'
 
 def program_html(
     program:str,
@@ -160,7 +164,9 @@ def report_html(
     about:str='Where the chance of success changes', # heading above the examples
 ) -> str: # a whole page
     "One self-contained page: the numbers, the pictures, the programs."
-    pictures = ''.join(f'<figure>{figure_html(f)}<figcaption>{html.escape(caption)}</figcaption></figure>' for caption, f in figures)
+    pictures = ''.join(f'<figure>{figure_html(f)}<figcaption>{html.escape(caption)}</figcaption></figure>'
+                       for caption, f in figures)
     programs = ''.join(f'<h3>{html.escape(heading)}</h3>{body}' for heading, body in examples)
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    return (f'<!doctype html><html lang="en"><meta '
+            f'charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
             f'<h1>{html.escape(title)}</h1>{table_html(numbers)}{pictures}<h2>{html.escape(about)}</h2>{programs}</html>')

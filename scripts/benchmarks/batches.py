@@ -11,7 +11,8 @@ from wmtp.data.sampling import RowTable, plan_epoch
 def micro_llama(device):
     "Two Llama layers without a head: enough for its cost to be that of the tokens, padding included."
     from transformers import LlamaConfig, LlamaModel
-    config = LlamaConfig(vocab_size=512, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=352,
+    config = LlamaConfig(vocab_size=512, hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
+                         intermediate_size=352,
                          max_position_embeddings=2048)
     return LlamaModel(config).to(device)
 
@@ -22,7 +23,8 @@ def step(model, lengths, device, packing):
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
     batch = Batch(torch.randint(512, mask.shape), mask, mask, lengths, lengths > 0).to(device)
     layout = lay_out(batch, packing)
-    seen = {'attention_mask': document_mask(layout.segments), 'position_ids': layout.positions} if packing else {}
+    seen = {'attention_mask': document_mask(layout.segments),
+            'position_ids': layout.positions} if packing else {}
     hidden = layout.unpack(model(input_ids=layout.input_ids, use_cache=False, **seen).last_hidden_state)
     (hidden.float().square().mean(-1) * batch.attention_mask).sum().backward()
     model.zero_grad(set_to_none=True)
@@ -31,18 +33,21 @@ def step(model, lengths, device, packing):
 def run(draws, device):
     "Real tokens per second: batches of random rows padded to the longest, against rows grouped by length, or packed, within a token budget."
     rng, budget = np.random.default_rng(0), 4096
-    lengths = np.minimum(rng.lognormal(5.931, .725, 20_000), 2048).astype(np.int32).clip(1)  # mean 490, 95th percentile 1242
+    # mean 490, 95th percentile 1242
+    lengths = np.minimum(rng.lognormal(5.931, .725, 20_000), 2048).astype(np.int32).clip(1)
     rows = RowTable(np.ones(len(lengths), bool), np.zeros(len(lengths), np.int32), lengths)
     per_batch = budget // int(lengths.mean())
     n_random = len(lengths) // per_batch
     plans = {'padded': np.split(rng.permutation(len(lengths))[:n_random * per_batch], n_random),
-             'grouped': plan_epoch(rows, 0, 0, 'uniform', budget), 'packed': plan_epoch(rows, 0, 0, 'uniform', budget, packing=True)}
+             'grouped': plan_epoch(rows, 0, 0, 'uniform', budget),
+             'packed': plan_epoch(rows, 0, 0, 'uniform', budget, packing=True)}
     plans = {name: sorted(batches, key=lambda batch: lengths[batch].max()) for name, batches in plans.items()}
     model, speeds = micro_llama(device), {name: [] for name in plans}
     for name in plans: step(model, lengths[plans[name][0]], device, name == 'packed')
     for _ in range(draws):
         tokens, seconds = dict.fromkeys(plans, 0), dict.fromkeys(plans, 0.)
-        for place in (np.arange(3) + rng.random()) / 3:  # batches of three widths, the plans in turn, so that all see the same weather
+        # batches of three widths, the plans in turn, so that all see the same weather
+        for place in (np.arange(3) + rng.random()) / 3:
             for name, batches in plans.items():
                 batch = batches[int(place * len(batches))]
                 seconds[name] += timed(lambda: step(model, lengths[batch], device, name == 'packed'))

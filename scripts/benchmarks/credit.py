@@ -13,7 +13,8 @@ def loop_lambda_return(values, rewards, mask, gamma=1., lam=.95):
         at = mask[b].nonzero()[:, 0].tolist()
         if not at: continue
         G = out[b, at[-1]] = rewards[b]
-        for t, after in zip(at[-2::-1], at[:0:-1]): G = out[b, t] = gamma * ((1 - lam) * values[b, after] + lam * G)
+        for t, after in zip(at[-2::-1], at[:0:-1]):
+            G = out[b, t] = gamma * ((1 - lam) * values[b, after] + lam * G)
     return out
 
 
@@ -32,7 +33,8 @@ def run(draws, device):
     "compute_lambda_return at 64 x 2048 against torchrl, the loop and a masked copy (the floor). No holes: torchrl knows none."
     g, position = torch.Generator().manual_seed(0), torch.arange(2048)
     n, start = torch.randint(1024, 2049, (64, 1), generator=g), torch.randint(0, 256, (64, 1), generator=g)
-    values, rewards = torch.rand(64, 2048, generator=g).to(device), (torch.rand(64, generator=g) < .5).float().to(device)
+    values, rewards = torch.rand(64, 2048,
+                                 generator=g).to(device), (torch.rand(64, generator=g) < .5).float().to(device)
     mask = ((position >= start) & (position < n)).to(device)
     cases = {'compute_lambda_return': lambda: compute_lambda_return(values, rewards, mask),
              'one masked copy (floor)': lambda: torch.where(mask, values, 0),
@@ -42,9 +44,13 @@ def run(draws, device):
     seconds = {name: [] for name, work in cases.items() if work}
     for _ in range(3 + 5 * draws):
         for name in seconds: seconds[name].append(timed(cases[name]))
-    took = {name: median(s[3:]) for name, s in seconds.items()} | {'loop over rows and tokens': median(timed(loop) for _ in range(draws))}
+    took = {name: median(s[3:])
+            for name, s in seconds.items()} | {'loop over rows and tokens': median(timed(loop)
+        for _ in range(draws))}
     ours = took['compute_lambda_return']
-    table(f'lambda: 64 x 2048, {int(mask.sum())} choices, largest difference from the loop {error:.0e}; ratios of time', [
+    table(f'lambda: 64 x 2048, {int(mask.sum())} choices, largest difference from the loop {error:.0e}; '
+          f'ratios of time', [
         (name, 1000 * s, 'ms', s / ours) for name, s in took.items()])
     if len(seconds) < len(cases):
-        print('  torchrl is missing: pip install --no-deps --target DIR torchrl tensordict pyvers; PYTHONPATH=DIR')
+        print('  torchrl is missing: pip install --no-deps --target DIR torchrl tensordict pyvers; '
+              'PYTHONPATH=DIR')

@@ -49,7 +49,8 @@ def sizes(draws, device, dim, n_layers, hidden_dim):
                         'with cache': lambda: generate(model, NoEnd(), prompts[:1], 256),
                         'with cache, 16 rows': lambda: generate(model, NoEnd(), prompts, 256)}, draws)
     speed = {name: 256 * (16 if '16' in name else 1) / s for name, s in took.items()}
-    table(f'decoding: 256 new tokens after 40, dim {dim}, {n_layers - 3} blocks; goal: 5.00x with the cache', [
+    table(f'decoding: 256 new tokens after 40, dim {dim}, {n_layers - 3} blocks; goal: 5.00x with the cache',
+          [
         (name, v, 'tokens/s', v / speed['everything read again']) for name, v in speed.items()])
     print(f"  16 rows beside 1: {speed['with cache, 16 rows'] / speed['with cache']:.2f}x; goal: 4.00x")
 
@@ -57,22 +58,27 @@ def sizes(draws, device, dim, n_layers, hidden_dim):
 def drafts(draws, device):
     "Plain and speculative greedy decoding of the trained policy."
     if not FOLDER.exists():
-        print(f'\ndecoding with drafts: not measured, {FOLDER.relative_to(project_root())} is missing; see the head of this file')
+        print(f'\ndecoding with drafts: not measured, {FOLDER.relative_to(project_root())} is missing; see '
+              f'the head of this file')
         return
     model, tokenizer = MetaLlamaMTPAdapter.from_pretrained(FOLDER).to(device), load_tokenizer(FOLDER)
     prompts = [task.prompt for task in load_benchmark('microcode').tasks][::2]
     for batch_size in (1, 16):
         ways = {'plain greedy': False, 'with drafts': True}
-        written = {name: generate(model, tokenizer, prompts, 200, batch_size=batch_size, speculative=way) for name, way in ways.items()}
+        written = {name: generate(model, tokenizer, prompts, 200, batch_size=batch_size, speculative=way)
+                   for name, way in ways.items()}
         same = sum(a.ids == b.ids for a, b in zip(*written.values()))
-        took = interleaved({name: lambda way=way, n=batch_size: generate(model, tokenizer, prompts, 200, batch_size=n, speculative=way)
+        took = interleaved({name: lambda way=way, n=batch_size: generate(model, tokenizer, prompts, 200,
+                                                                         batch_size=n, speculative=way)
                             for name, way in ways.items()}, draws)
         tokens = sum(len(g.ids) for g in written['plain greedy'])
-        table(f'decoding: {len(prompts)} microcode prompts, {batch_size} at a time, {same} answers identical; goal: 1.30x one at a time', [
+        table(f'decoding: {len(prompts)} microcode prompts, {batch_size} at a time, {same} answers '
+              f'identical; goal: 1.30x one at a time', [
             (name, tokens / s, 'tokens/s', took['plain greedy'] / s) for name, s in took.items()])
     length = acceptance(written['with drafts'], model.n_future)['tokens_per_pass']
     n_trunk = len(model.layers) - 1
-    print(f'  {length:.2f} tokens per pass: by blocks at most {speedup_bound(length, n_trunk, model.n_future):.2f}x here, '
+    print(f'  {length:.2f} tokens per pass: by blocks at most '
+          f'{speedup_bound(length, n_trunk, model.n_future):.2f}x here, '
           f'{speedup_bound(length, 28, 4):.2f}x with the 28 blocks of trunk and 4 heads of the 7B model')
 
 

@@ -19,8 +19,10 @@ from wmtp.losses.head_terms import head_targets, head_weights, naive_mtp_ce_loss
 from wmtp.losses.mtp_loss import compute_mtp_ce_loss
 
 SHAPES = [  # dtype, dim, seq, unembedding frozen, heads, vocabulary
-    ('float32', 256, 512, False, 4, 32_000), ('float32', 256, 2048, True, 4, 32_000), ('float32', 1024, 512, False, 4, 32_000),
-    ('bfloat16', 256, 512, False, 4, 32_000), ('bfloat16', 1024, 512, True, 4, 32_000), ('bfloat16', 1024, 512, False, 4, 32_000),
+    ('float32', 256, 512, False, 4, 32_000), ('float32', 256, 2048, True, 4, 32_000),
+    ('float32', 1024, 512, False, 4, 32_000),
+    ('bfloat16', 256, 512, False, 4, 32_000), ('bfloat16', 1024, 512, True, 4, 32_000),
+    ('bfloat16', 1024, 512, False, 4, 32_000),
     ('float32', 384, 700, False, 3, 50_257), ('float32', 192, 1024, False, 4, 800)]
 
 
@@ -48,7 +50,8 @@ def torch_chunked(hidden, weight, labels, weights):
     "torch's chunked operator as tuned as it gets: 512 rows, compact accumulation; it takes one loss per row, not weights."
     fast, n_future = matmul_dtype(hidden, weight), hidden.shape[2]
     options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=512, acc_policy='compact')
-    each = F.linear_cross_entropy(hidden.flatten(0, 2).to(fast), weight.to(fast), head_targets(labels, n_future).flatten(),
+    each = F.linear_cross_entropy(hidden.flatten(0, 2).to(fast), weight.to(fast),
+                                  head_targets(labels, n_future).flatten(),
                                   reduction='none', options=options)
     return (each.float() * head_weights(weights, n_future).flatten()).sum()
 
@@ -101,13 +104,16 @@ def run(draws, device):
         took = {name: median(s[1:]) for name, s in seconds.items()}
         dtype, dim, seq, frozen, n_future, vocab = shape
         base, state = took['floor: its matrix products'], 'frozen' if frozen else 'trained'
-        table(f'mtp_loss: {dtype}, dim {dim}, seq {seq}, {n_future} heads, vocabulary {vocab}, unembedding {state}; '
+        table(f'mtp_loss: {dtype}, dim {dim}, seq {seq}, {n_future} heads, vocabulary {vocab}, unembedding '
+              f'{state}; '
               'ratios of time to the floor', [(name, 1000 * s, 'ms', s / base) for name, s in took.items()])
-        print(f"  {min(took['naive'], took['torch_chunked']) / took['ours']:.2f} times faster than the better of the others")
+        print(f"  {min(took['naive'], took['torch_chunked']) / took['ours']:.2f} times faster than the "
+              f"better of the others")
     if not sys.platform.startswith('linux') or device != 'cpu': return
     code = 'import sys; sys.path.insert(0, sys.argv[1]); import mtp_loss; print(mtp_loss.peak(*sys.argv[2:]))'
     for dtype in ('float32', 'bfloat16'):
-        ask = lambda variant, dtype=dtype: float(subprocess.run([sys.executable, '-c', code, str(Path(__file__).parent), variant, dtype],
+        ask = lambda variant, dtype=dtype: float(subprocess.run([sys.executable, '-c', code,
+                                                                 str(Path(__file__).parent), variant, dtype],
                                                    check=True, stdout=subprocess.PIPE, text=True).stdout)
         found = {variant: ask(variant) for variant in ('ours', 'naive')}
         table(f'mtp_loss: peak above entry, {dtype}, dim 256, seq 2048, trained; goal under 130 MiB', [

@@ -37,13 +37,17 @@ def contest(n, folder, per_problem=50, shards=4):
     files = [(Path(folder)/f'train-{k}.jsonl').open('w') for k in range(shards)]
     empty = {'input': [], 'output': []}
     for p in range(n // per_problem):
-        programs = ['\n\n'.join(draw.choice(pool).replace('{}', str(i)) for i in range(8)) + f'\nprint({p}, {k})' for k in range(per_problem)]
+        programs = ['\n\n'.join(draw.choice(pool).replace('{}', str(i)) for i in range(8))
+                    + f'\nprint({p}, {k})' for k in range(per_problem)]
         texts += programs
         halves = [{'language': [3] * len(half), 'solution': half} for half in (programs[::2], programs[1::2])]
-        statement = f'Problem {p}. ' + ' '.join(draw.choice(('read', 'print', 'numbers', 'line', 'the', 'of')) for _ in range(200))
+        statement = f'Problem {p}. ' + ' '.join(draw.choice(('read', 'print', 'numbers', 'line', 'the', 'of'))
+                                                for _ in range(200))
         files[p % shards].write(json.dumps({
-            'name': f'{p}_A', 'description': statement, 'source': 2, 'difficulty': 7, 'cf_rating': 800 + p % 2500, 'cf_tags': [], 'public_tests': empty,
-            'private_tests': empty, 'generated_tests': empty, 'solutions': halves[0], 'incorrect_solutions': halves[1]}) + '\n')
+            'name': f'{p}_A', 'description': statement, 'source': 2, 'difficulty': 7,
+            'cf_rating': 800 + p % 2500, 'cf_tags': [], 'public_tests': empty,
+            'private_tests': empty, 'generated_tests': empty, 'solutions': halves[0],
+            'incorrect_solutions': halves[1]}) + '\n')
     for f in files: f.close()
     return texts
 
@@ -57,7 +61,8 @@ def cpu_of_children():
 def child(script, *arguments):
     "Seconds by the clock, seconds of computing, and peak memory in KiB of one preparation in processes of its own."
     found, before = [], cpu_of_children()
-    took = timed(lambda: found.append(subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True, check=True)))
+    took = timed(lambda: found.append(subprocess.run([sys.executable, script, *map(str, arguments)],
+                                                     capture_output=True, text=True, check=True)))
     return took, cpu_of_children() - before, int(found[0].stdout)
 
 

@@ -50,8 +50,10 @@ def write_rows(path, n, per_problem=250):
             p, k = divmod(i, per_problem)
             if k == 0:
                 statement, rating = f'Problem {p}. ' + ' '.join(draw.choices(words, k=140)), 800 + p % 2700
-                meta = dict(source='codeforces', difficulty=min(11, 1 + (rating - 800) // 250), difficulty_raw=7, cf_rating=rating,
-                            cf_tags=['implementation', 'math'], has_tests=True, problem=f'codeforces/{p}_A. Sums', language='python3')
+                meta = dict(source='codeforces', difficulty=min(11, 1 + (rating - 800) // 250),
+                            difficulty_raw=7, cf_rating=rating,
+                            cf_tags=['implementation', 'math'], has_tests=True,
+                            problem=f'codeforces/{p}_A. Sums', language='python3')
             if k % 10 != 9: body = '\n\n'.join(draw.choices(pool, k=8))
             else: body += f'\nprint({i})'
             label = ('incorrect', 'correct')[k % 2]
@@ -66,8 +68,10 @@ def write_rows(path, n, per_problem=250):
 
 def child(what, path, home):
     "Of building or loading: seconds by the clock, seconds of computing, MiB above the start; seconds of opening again, of 5,000 rows."
-    environment = os.environ | {'HF_HUB_OFFLINE': '1', 'HF_DATASETS_DISABLE_PROGRESS_BARS': '1', 'HF_HOME': str(home/'hf')}
-    done = subprocess.run([sys.executable, '-c', CHILD, what, str(path), str(home)], env=environment, capture_output=True, text=True)
+    environment = os.environ | {'HF_HUB_OFFLINE': '1', 'HF_DATASETS_DISABLE_PROGRESS_BARS': '1',
+                                'HF_HOME': str(home/'hf')}
+    done = subprocess.run([sys.executable, '-c', CHILD, what, str(path), str(home)], env=environment,
+                          capture_output=True, text=True)
     if done.returncode: sys.exit(done.stderr)
     for left in ('cache', 'hf', 'rows.jsonl.index'): shutil.rmtree(home/left, ignore_errors=True)
     return [float(number) for number in done.stdout.split()[-5:]]
@@ -93,8 +97,10 @@ def run(draws, device):
     names = 'load_dataset("json")', 'building the index'
     table(f'row index: {n:,} rows of {size:,.0f} bytes, file not cached, median of {len(floor)}', [
         (names[0], load[0], 's', 1.), (names[1], index[0], 's', index[0] / load[0]),
-        ('reading the bytes', median(floor), 's', median(floor) / load[0]), ('opening the index again', index[3], 's', index[3] / load[0])])
-    table('row index: computing time', [(names[0], load[1], 's', 1.), (names[1], index[1], 's', index[1] / load[1])])
+        ('reading the bytes', median(floor), 's', median(floor) / load[0]),
+        ('opening the index again', index[3], 's', index[3] / load[0])])
+    table('row index: computing time',
+          [(names[0], load[1], 's', 1.), (names[1], index[1], 's', index[1] / load[1])])
     table('row index: peak memory above the imported package', [
         (names[0], load[2], 'MiB', 1.), (names[1], index[2], 'MiB', index[2] / load[2])])
     table('row index: 5,000 random rows, checked', [('reading', index[4] * 1000, 'ms', 1.)])

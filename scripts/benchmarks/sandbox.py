@@ -23,8 +23,10 @@ def run(draws, device):
     tasks = microcode().tasks
     program = 'def f(x): return x + 1'
     with Sandbox(workers=1) as one, Sandbox() as all_servers, ThreadPoolExecutor(all_servers.workers) as threads:
-        works = {'python -I -c pass (floor)': lambda: subprocess.run([sys.executable, '-I', '-c', 'pass'], check=True),
-                 'one program, 24 calls': lambda: one.judge(by_calls, tasks[0].reference, list(tasks[0].calls), 3.),
+        works = {'python -I -c pass (floor)': lambda: subprocess.run([sys.executable, '-I', '-c', 'pass'],
+                                                                     check=True),
+                 'one program, 24 calls': lambda: one.judge(by_calls, tasks[0].reference,
+                                                            list(tasks[0].calls), 3.),
                  'one program, a test that is code': lambda: one.judge(by_test, program, TEST, 3.)}
         assert all(work().passed for name, work in works.items() if 'program' in name)
         seconds = {name: [] for name in works}
@@ -38,5 +40,6 @@ def run(draws, device):
     busy = f'load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors'
     table(f'sandbox: rung {one.rung}, self-test {took:.1f} s, {busy}; goal: at most 3.00x', [
         (name, 1000 * median(s), 'ms', median(s) / floor) for name, s in seconds.items()])
-    table(f'sandbox: {all_servers.workers} servers, microcode references with 24 calls each; goal: at least 25 programs/s', [
+    table(f'sandbox: {all_servers.workers} servers, microcode references with 24 calls each; goal: at least '
+          f'25 programs/s', [
         ('programs judged', median(rates[1:]), 'programs/s', median(rates[1:]) / 25)])

@@ -8,7 +8,8 @@ from measure import median, table, timed
 def run(draws, device):
     "`wmtp_critic --help` in a fresh process, beside a Python that does nothing (the floor). Help must not wait for torch."
     codes = {'python -c pass (floor)': 'pass',
-             'wmtp_critic --help': "import sys; from wmtp.cli import main; sys.exit(main('critic', ['--help']))"}
+             'wmtp_critic --help': "import sys; from wmtp.cli import main; sys.exit(main('critic', "
+                                   "['--help']))"}
     start = lambda code: subprocess.run([sys.executable, '-c', code], stdout=subprocess.DEVNULL, check=True)
     seconds = {name: [] for name in codes}
     for _ in range(1 + 2 * draws):

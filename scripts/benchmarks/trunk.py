@@ -20,20 +20,25 @@ SIZES = {'dim': 256, 'n_heads': 8, 'hidden_dim': 688, 'max_seq_len': 2048}
 def policy(n_trunk, n_future, vocab_size):
     "A random policy with `n_trunk` blocks below its heads."
     torch.manual_seed(0)
-    return MetaLlamaMTPAdapter(MetaLlamaMTPConfig(**SIZES, n_layers=n_trunk + n_future, n_future_tokens=n_future, vocab_size=vocab_size))
+    return MetaLlamaMTPAdapter(MetaLlamaMTPConfig(**SIZES, n_layers=n_trunk + n_future,
+                                                  n_future_tokens=n_future, vocab_size=vocab_size))
 
 
 def materialised(q, k, v, attn_mask=None, is_causal=False, enable_gqa=False):
     "Attention from its formula: all scores, a causal mask added, softmax in float32."
-    if attn_mask is not None or enable_gqa: raise ValueError('the formula below is for plain causal attention')
+    if attn_mask is not None or enable_gqa:
+        raise ValueError('the formula below is for plain causal attention')
     scores = q @ k.transpose(2, 3) / q.shape[-1]**.5
-    if is_causal: scores = scores + torch.full(scores.shape[-2:], float('-inf'), device=q.device).triu(1).to(scores.dtype)
+    if is_causal:
+        scores = scores + torch.full(scores.shape[-2:], float('-inf'),
+                                     device=q.device).triu(1).to(scores.dtype)
     return scores.float().softmax(-1).to(q.dtype) @ v
 
 
 def step(model, ids, attention=F.scaled_dot_product_attention, autocast=False):
     "Forward and backward pass of the trunk."
-    with mock.patch.object(F, 'scaled_dot_product_attention', attention), torch.autocast(ids.device.type, torch.bfloat16, enabled=autocast):
+    with mock.patch.object(F, 'scaled_dot_product_attention',
+                           attention), torch.autocast(ids.device.type, torch.bfloat16, enabled=autocast):
         model.trunk(ids).float().square().mean().backward()
     model.zero_grad(set_to_none=True)
 
@@ -48,11 +53,14 @@ def speeds(draws, device):
         ids = torch.randint(512, (2048 // seq, seq), device=device)
         seconds = {name: [] for name in cases}
         for _ in range(1 + draws):
-            for name, (attention, autocast) in cases.items(): seconds[name].append(timed(lambda: step(model, ids, attention, autocast)))
+            for name, (attention, autocast) in cases.items():
+                seconds[name].append(timed(lambda: step(model, ids, attention, autocast)))
         took = {name: median(s[1:]) for name, s in seconds.items()}
-        table(f'trunk: 4 blocks of dim 256, 8 heads, float32, {tuple(ids.shape)}, forward and backward; ratios of speed', [
+        table(f'trunk: 4 blocks of dim 256, 8 heads, float32, {tuple(ids.shape)}, forward and backward; '
+              f'ratios of speed', [
             (name, ids.numel() / s, 'tokens/s', took['materialised scores'] / s) for name, s in took.items()])
-    print(f"  this CPU has AMX: {bool(has.get('amx_bf16'))}; bfloat16 in AVX-512: {bool(has.get('avx512_bf16'))}"
+    print(f"  this CPU has AMX: {bool(has.get('amx_bf16'))}; bfloat16 in AVX-512: "
+          f"{bool(has.get('avx512_bf16'))}"
           + ('' if len(cases) == 3 else '; without both, bfloat16 is emulated, and not measured'))
 
 
@@ -64,7 +72,8 @@ def training_step(n_future, sequential, device):
     used = [p for part in (model.layers[-1], model.extra_heads, model.norm) for p in part.parameters()]
 
     def work():
-        if sequential: sums, _ = compute_sequential_mtp_loss(model.trunk(ids), heads, used, model.output_weight, ids)
+        if sequential:
+            sums, _ = compute_sequential_mtp_loss(model.trunk(ids), heads, used, model.output_weight, ids)
         else: sums, _ = compute_mtp_ce_loss(model.hidden_states(ids), model.output_weight, ids)
         sums.sum().backward()
     return work
@@ -74,7 +83,8 @@ def peak(work, device):
     "MiB that a call holds at most, above what was there before."
     if device == 'cpu':
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded: work()
-        held = accumulate(e.nbytes() for e in recorded.profiler.kineto_results.events() if e.name() == '[memory]')
+        held = accumulate(e.nbytes() for e in recorded.profiler.kineto_results.events()
+                          if e.name() == '[memory]')
         return max(held) / 2**20
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -88,7 +98,8 @@ def memory(device):
     for name, sequential in (('one after another', True), ('all at once', False)):
         mib = {n: peak(training_step(n, sequential, device), device) for n in (4, 8)}
         rows += [(f'{n} heads, {name}', mib[n], 'MiB', mib[n] / mib[4]) for n in (4, 8)]
-    table('heads: peak of a training step above the weights, 6 blocks of trunk, (2, 1024), vocab 8000; ratios to 4 heads', rows)
+    table('heads: peak of a training step above the weights, 6 blocks of trunk, (2, 1024), vocab 8000; '
+          'ratios to 4 heads', rows)
 
 
 def run(draws, device):

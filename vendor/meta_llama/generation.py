@@ -30,19 +30,25 @@ class Llama:
     ) -> list[list[int]]:  # what follows each prompt, up to EOS, which is left out
         "Continues all prompts together. With temperature 0 each row is what it would be alone, rounding apart."
         lengths, longest = [len(prompt) for prompt in prompt_tokens], self.model.args.max_seq_len
-        if not lengths or not min(lengths): raise ValueError("generate was given no prompt or an empty one; begin each with BOS")
-        if max(lengths) > longest: raise ValueError(f"a prompt of {max(lengths)} tokens; this model reads at most {longest}")
+        if not lengths or not min(lengths):
+            raise ValueError("generate was given no prompt or an empty one; begin each with BOS")
+        if max(lengths) > longest:
+            raise ValueError(f"a prompt of {max(lengths)} tokens; this model reads at most {longest}")
         width, device = min(longest, max(lengths) + max_gen_len), self.model.output.weight.device
-        tokens = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompt_tokens], device=device)
-        starts, done = torch.tensor(lengths, device=device), torch.zeros(len(lengths), dtype=torch.bool, device=device)
+        tokens = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompt_tokens],
+                              device=device)
+        starts, done = torch.tensor(lengths, device=device), torch.zeros(len(lengths), dtype=torch.bool,
+                                                                         device=device)
         cache, seen = self.model.new_cache(len(lengths), width), 0
         for at in range(min(lengths), width):  # a longer prompt overrules what is drawn in its places
             place = {'start_pos': seen, 'cache': cache}
             latents = self.model.head_latents(0, self.model.trunk(tokens[:, seen:at], **place), **place)
             logits, seen = self.model.output(latents[:, -1]).float(), at
-            drawn = sample_top_p((logits / temperature).softmax(-1), top_p, generator) if temperature > 0 else logits.argmax(-1)
+            drawn = sample_top_p((logits / temperature).softmax(-1), top_p,
+                                 generator) if temperature > 0 else logits.argmax(-1)
             tokens[:, at] = torch.where(at < starts, tokens[:, at], drawn)
             done |= (at >= starts) & (tokens[:, at] == self.tokenizer.eos_id)
             if done.all(): break
         answers = [row[n:n + max_gen_len] for n, row in zip(lengths, tokens.tolist())]
-        return [row[:row.index(self.tokenizer.eos_id)] if self.tokenizer.eos_id in row else row for row in answers]
+        return [row[:row.index(self.tokenizer.eos_id)] if self.tokenizer.eos_id in row else row
+                for row in answers]

@@ -25,7 +25,8 @@ class ModelArgs:
     max_seq_len: int = 4096
     n_future_tokens: int = 1  # heads; head k predicts the k-th next token
     head_dim: int | None = None  # None = dim / n_heads
-    hidden_dim: int | None = None  # the feed-forward width; None = 2/3 of 4 dim, times ffn_dim_multiplier, rounded up
+    # the feed-forward width; None = 2/3 of 4 dim, times ffn_dim_multiplier, rounded up
+    hidden_dim: int | None = None
 
     def __post_init__(self):
         whole = 'dim n_layers n_heads n_kv_heads vocab_size multiple_of max_seq_len n_future_tokens head_dim hidden_dim'.split()
@@ -33,21 +34,26 @@ class ModelArgs:
         for name in whole:
             size = getattr(self, name)
             if size is None and name in optional: continue
-            if type(size) is not int or size < 1: raise ValueError(f"{name} is {size!r}; wanted a whole number of at least 1")
+            if type(size) is not int or size < 1:
+                raise ValueError(f"{name} is {size!r}; wanted a whole number of at least 1")
         for name in ('norm_eps', 'rope_theta', 'ffn_dim_multiplier'):
             size = getattr(self, name)
             if size is None and name == 'ffn_dim_multiplier': continue
             if type(size) not in (int, float) or not 0 < size < float('inf'):
                 raise ValueError(f"{name} is {size!r}; wanted a number above 0")
         if self.head_dim is None and self.dim % self.n_heads:
-            raise ValueError(f"dim {self.dim} is not divisible by n_heads {self.n_heads}; change one of them or give head_dim")
+            raise ValueError(f"dim {self.dim} is not divisible by n_heads {self.n_heads}; change one of them "
+                             f"or give head_dim")
         if self.n_future_tokens > self.n_layers:
-            raise ValueError(f"n_future_tokens is {self.n_future_tokens}, n_layers {self.n_layers}; every head needs a layer of its own")
+            raise ValueError(f"n_future_tokens is {self.n_future_tokens}, n_layers {self.n_layers}; every "
+                             f"head needs a layer of its own")
         if self.n_kv_heads is None: self.n_kv_heads = self.n_heads
         if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_heads {self.n_heads} is not divisible by n_kv_heads {self.n_kv_heads}; every group needs as many heads")
+            raise ValueError(f"n_heads {self.n_heads} is not divisible by n_kv_heads {self.n_kv_heads}; "
+                             f"every group needs as many heads")
         if self.head_dim is None: self.head_dim = self.dim // self.n_heads
-        if self.head_dim % 2: raise ValueError(f"head_dim is {self.head_dim}; rotary positions need an even number")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim is {self.head_dim}; rotary positions need an even number")
         if self.hidden_dim is None:
             width = int((self.ffn_dim_multiplier or 1) * int(8 * self.dim / 3))
             self.hidden_dim = self.multiple_of * -(-width // self.multiple_of)
@@ -79,7 +85,8 @@ def rotate(
     table: Tensor,  # from `rope_table`
 ) -> Tensor:  # same shape and dtype
     "Every pair turned by its angle, in float32, as one complex number."
-    return torch.view_as_real(torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * table).flatten(-2).type_as(x)
+    return torch.view_as_real(torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+                              * table).flatten(-2).type_as(x)
 
 
 def store(
@@ -106,10 +113,12 @@ class Attention(nn.Module):
     def forward(self, x, table, mask=None, places=None, cache=None, asking=None, asking_table=None):
         heads = lambda projected, n: projected.unflatten(-1, (n, self.head_dim))
         if asking is None: asking, asking_table = x, table  # every position asks all up to itself
-        q, k = rotate(heads(self.wq(asking), self.n_heads), asking_table), rotate(heads(self.wk(x), self.n_kv_heads), table)
+        q, k = rotate(heads(self.wq(asking), self.n_heads),
+                      asking_table), rotate(heads(self.wk(x), self.n_kv_heads), table)
         q, k, v = (y.transpose(1, 2) for y in (q, k, heads(self.wv(x), self.n_kv_heads)))
         if cache is not None: k, v = (store(kept, places, new) for kept, new in zip(cache, (k, v)))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and x.shape[1] > 1,
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None
+                                             and x.shape[1] > 1,
                                              enable_gqa=self.n_kv_heads != self.n_heads)
         return self.wo(out.transpose(1, 2).flatten(2))
 
@@ -130,7 +139,8 @@ class TransformerBlock(nn.Module):
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.attention, self.feed_forward = Attention(args), FeedForward(args)
-        self.attention_norm, self.ffn_norm = RMSNorm(args.dim, args.norm_eps), RMSNorm(args.dim, args.norm_eps)
+        self.attention_norm, self.ffn_norm = RMSNorm(args.dim,
+                                                     args.norm_eps), RMSNorm(args.dim, args.norm_eps)
 
     def forward(self, x, table, mask=None, places=None, cache=None, asked=None):
         h = self.attention_norm(x)
@@ -147,7 +157,9 @@ def attention_mask(
     start_pos: int,  # tokens already in the cache
     segments: Tensor | None,  # [batch, seq] document number of each position
     device,
-) -> Tensor | None:  # true = may be looked at, [n_new, start_pos + n_new] or [batch, 1, seq, seq]; None = plainly causal, or one token
+# true = may be looked at, [n_new, start_pos + n_new] or [batch, 1, seq, seq]; None = plainly causal, or one
+# token
+) -> Tensor | None:
     "The mask that attention needs beyond being causal from position 0."
     if segments is None and (start_pos == 0 or n_new == 1): return None
     causal = torch.ones(n_new, start_pos + n_new, dtype=torch.bool, device=device).tril(start_pos)
@@ -162,10 +174,12 @@ class Transformer(nn.Module):
 
     def build(self, args: ModelArgs):
         "Makes the modules; `layers` ends with the block of head 1, `extra_heads` has those of heads 2 and up."
-        self.args, self.checkpoint_blocks = args, False  # True: blocks are computed again in the backward pass
+        # True: blocks are computed again in the backward pass
+        self.args, self.checkpoint_blocks = args, False
         self.rope = None  # from `positions_table`
         self.tok_embeddings = nn.Embedding(args.vocab_size, args.dim)
-        self.layers = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_layers - args.n_future_tokens + 1))
+        self.layers = nn.ModuleList(TransformerBlock(args)
+                                    for _ in range(args.n_layers - args.n_future_tokens + 1))
         self.extra_heads = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_future_tokens - 1))
         self.norm = RMSNorm(args.dim, args.norm_eps)
         self.output = nn.Linear(args.dim, args.vocab_size, bias=False)
@@ -174,13 +188,15 @@ class Transformer(nn.Module):
         batch_size: int,
         length: int,  # tokens it has room for
         all_heads: bool = False,  # room for the blocks of heads 2 and up as well
-    ) -> list:  # per block (keys, values), each [batch, n_kv_heads, length, head_dim]; trunk, head 1, then the others
+    # per block (keys, values), each [batch, n_kv_heads, length, head_dim]; trunk, head 1, then the others
+    ) -> list:
         "Empty buffers for `trunk`, `head_latents` and `forward`; a pass writes its keys and values at `start_pos`."
         weight, device = self.output.weight, self.output.weight.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         shape = batch_size, self.args.n_kv_heads, length, self.args.head_dim
         n_blocks = len(self.layers) + (len(self.extra_heads) if all_heads else 0)
-        return [tuple(torch.zeros(shape, dtype=dtype, device=weight.device) for _ in range(2)) for _ in range(n_blocks)]
+        return [tuple(torch.zeros(shape, dtype=dtype, device=weight.device) for _ in range(2))
+                for _ in range(n_blocks)]
 
     def positions_table(self, length: int, device) -> Tensor:  # [>= length, 1, head_dim / 2] complex64
         "The turns at positions 0, 1, 2 ..., computed once."
@@ -200,12 +216,14 @@ class Transformer(nn.Module):
     ) -> tuple:  # turns, mask and places in the cache, as every block takes them
         "Where the tokens of a pass stand, worked out once for all blocks."
         room = None if cache is None else cache[0][0].shape[2]
-        if isinstance(start_pos, Tensor):  # every row at its own place; one that runs over the cache is refused by torch
+        # every row at its own place; one that runs over the cache is refused by torch
+        if isinstance(start_pos, Tensor):
             places = start_pos[:, None] + torch.arange(n_new, device=device)
             mask = torch.arange(room, device=device) <= places[:, None, :, None]
             return self.positions_table(room, device)[places], mask, places
         end = start_pos + n_new
-        if end > self.args.max_seq_len: raise ValueError(f"{end} tokens in a row; this model reads at most {self.args.max_seq_len}")
+        if end > self.args.max_seq_len:
+            raise ValueError(f"{end} tokens in a row; this model reads at most {self.args.max_seq_len}")
         if room is not None and end > room: raise ValueError(f"{end} tokens in a cache with room for {room}")
         if positions is None: table = self.positions_table(end, device)[start_pos:end]
         else: table = rope_table(positions, self.args.head_dim, self.args.rope_theta)
@@ -218,7 +236,8 @@ class Transformer(nn.Module):
         cache: list,
     ) -> tuple:  # for a block, which then gives [batch, 1, dim]
         "One position of each row, its turn and its mask."
-        each, end = start_pos + at, cache[0][0].shape[2] if isinstance(start_pos, Tensor) else start_pos + n_new
+        each, end = start_pos + at, cache[0][0].shape[2] if isinstance(start_pos,
+                                                                       Tensor) else start_pos + n_new
         mask = torch.arange(end, device=at.device) <= each[:, None, None, None]
         return at[:, None], self.positions_table(end, at.device)[each][:, None], mask
 
@@ -230,19 +249,24 @@ class Transformer(nn.Module):
             raise ValueError("positions and segments are for whole rows; leave the cache out")
         table, mask, places = self.place(x.shape[1], start_pos, cache, positions, segments, x.device)
         for i, block in enumerate(blocks):
-            if self.checkpoint_blocks and torch.is_grad_enabled(): x = checkpoint(block, x, table, mask, use_reentrant=False)
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                x = checkpoint(block, x, table, mask, use_reentrant=False)
             else: x = block(x, table, mask, places, None if cache is None else cache[first + i])
         return x
 
     def trunk(self,
         tokens: Tensor,  # [batch, seq] token ids
-        start_pos: int | Tensor = 0,  # position of the first of them, or [batch] one for each row; the cache holds those before
+        # position of the first of them, or [batch] one for each row; the cache holds those before
+        start_pos: int | Tensor = 0,
         cache: list | None = None,  # from `new_cache`
-        positions: Tensor | None = None,  # [batch, seq] position of each token in its document; None = in the row
-        segments: Tensor | None = None,  # [batch, seq] document number of each token; None = one document a row
+        # [batch, seq] position of each token in its document; None = in the row
+        positions: Tensor | None = None,
+        # [batch, seq] document number of each token; None = one document a row
+        segments: Tensor | None = None,
     ) -> Tensor:  # [batch, seq, dim], not normed
         "What all heads start from: the blocks below the heads."
-        return self._run(self.layers[:-1], 0, self.tok_embeddings(tokens), start_pos, cache, positions, segments)
+        return self._run(self.layers[:-1], 0, self.tok_embeddings(tokens), start_pos, cache, positions,
+                         segments)
 
     def head_latents(self,
         k0: int,  # 0 = the next token's head
@@ -256,7 +280,8 @@ class Transformer(nn.Module):
         if not 0 <= k0 < self.args.n_future_tokens:
             raise ValueError(f"head {k0} of {self.args.n_future_tokens}, counted from 0: there is none")
         block = self.layers[-1] if k0 == 0 else self.extra_heads[k0 - 1]
-        return self.norm(self._run([block], len(self.layers) - 1 + k0, trunk, start_pos, cache, positions, segments))
+        return self.norm(self._run([block], len(self.layers) - 1 + k0, trunk, start_pos, cache, positions,
+                                   segments))
 
     def forward(self,
         tokens: Tensor,  # [batch, seq] token ids

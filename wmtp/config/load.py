@@ -32,7 +32,9 @@ def _checkout(
 ): # the checkout's folder or None
     for place in (folder, *folder.parents):
         settings = place/'settings.ini'
-        if settings.is_file() and re.search(r'^lib_name\s*=\s*wmtp\s*$', settings.read_text(encoding='utf-8'), re.M): return place
+        if settings.is_file() and re.search(r'^lib_name\s*=\s*wmtp\s*$', settings.read_text(encoding='utf-8'),
+                                            re.M):
+            return place
 
 def project_root() -> Path: # absolute folder
     "Where relative paths of a YAML file start: the checkout around the current folder or the package, else the current folder."
@@ -92,13 +94,16 @@ def file_layers(
 ) -> list: # of (source, tree), lowest first
     "A file's own tree on top of those it extends; a circle of `extends` is an `InputError`."
     path, source = Path(path).resolve(), _source(path)
-    if path in above: raise InputError(f'{source}: extends goes in a circle: {" -> ".join(p.name for p in (*above, path))}')
+    if path in above:
+        raise InputError(f'{source}: extends goes in a circle: {" -> ".join(p.name for p in (*above, path))}')
     tree = read_yaml(path, source)
     base, layers = tree.pop('extends', None), []
     if base is not None:
         places = [path.parent/str(base), config_folder()/run/str(base)]
         found = next((p for p in places if p.is_file()), None)
-        if found is None: raise InputError(f'{source}: extends is {show(base)}; wanted the name of a file beside it or in configs/{run}')
+        if found is None:
+            raise InputError(f'{source}: extends is {show(base)}; wanted the name of a file beside it or in '
+                             f'configs/{run}')
         layers = file_layers(found, run, (*above, path))
     return [*layers, (source, tree)]
 
@@ -110,10 +115,13 @@ def parse_override(
     "One `--set` as a tree; a text without `=`, an unknown key or an unreadable value is an `InputError`."
     name, equals, raw = text.partition('=')
     name, raw = name.strip(), raw.strip()
-    if not (name and equals and raw): raise InputError(f'--set {name}: wanted key=value; write null for no value')
+    if not (name and equals and raw):
+        raise InputError(f'--set {name}: wanted key=value; write null for no value')
     f = leaf_fields(schema).get(name)
     value = raw if f and field_type(f)[0] is str and raw != 'null' and raw[0] not in '\'"' else parse_yaml(raw, f'--set {name}')
-    if f and f.metadata.get('path') and isinstance(value, str) and not is_interpolation(value) and not is_uri(value, f): value = typed_path(value)
+    if f and f.metadata.get('path') and isinstance(value,
+        str) and not is_interpolation(value) and not is_uri(value, f):
+        value = typed_path(value)
     for part in reversed(name.split('.')): value = {part: value}
     return value
 
@@ -129,7 +137,8 @@ def refuse_credentials(
     if isinstance(value, dict):
         for k, v in value.items(): refuse_credentials(v, source, f'{name}.{k}'.strip('.'))
     elif isinstance(value, str) and CREDENTIALS.search(value):
-        raise InputError(f'{source}: {name} holds credentials before an @; take them out and set MLFLOW_TRACKING_USERNAME and _PASSWORD')
+        raise InputError(f'{source}: {name} holds credentials before an @; take them out and set '
+                         f'MLFLOW_TRACKING_USERNAME and _PASSWORD')
 
 # %% ../../nbs/appendix/config/00e_load.ipynb #4ae5227b
 SECRET_VARIABLES = ('MLFLOW_TRACKING_USERNAME', 'MLFLOW_TRACKING_PASSWORD', 'MLFLOW_TRACKING_TOKEN')
@@ -149,7 +158,8 @@ def check_tracking_uri(
     except ValueError: raise InputError(f'{source}: mlflow.tracking_uri is not a URI') from None
     exposed = parts.scheme == 'http' and not _is_loopback(parts.hostname or '')
     if exposed and not allow_insecure and any(os.environ.get(v) for v in SECRET_VARIABLES):
-        raise InputError(f'{source}: mlflow.tracking_uri would send credentials over plain http to {parts.hostname}; '
+        raise InputError(f'{source}: mlflow.tracking_uri would send credentials over plain http to '
+                         f'{parts.hostname}; '
                          'use https or set mlflow.allow_insecure=true')
 
 # %% ../../nbs/appendix/config/00e_load.ipynb #3c8387be
@@ -159,7 +169,8 @@ def _skeleton(schema): # every key of the schema, marked as missing
 def _flat(tree, prefix=''): # {dotted key: value} of a tree
     flat = {}
     for name, value in tree.items():
-        flat.update(_flat(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value})
+        flat.update(_flat(value, f'{prefix}{name}.') if isinstance(value, dict)
+                    else {f'{prefix}{name}': value})
     return flat
 
 def merge_layers(
@@ -193,11 +204,13 @@ def resolved_values(
     for name, f in leaf_fields(schema).items():
         raw, source = written[name], origin[name]
         if raw == '???':
-            raise InputError(f'{source}: {name} is not set; give it, or begin your file with `extends: NAME.yaml` of a shipped one')
+            raise InputError(f'{source}: {name} is not set; give it, or begin your file with `extends: '
+                             f'NAME.yaml` of a shipped one')
         try: values[name] = convert(OmegaConf.select(cfg, name), f)
         except (OmegaConfBaseException, RecursionError) as e:
             raise InputError(f'{source}: {name} is {show(raw)}: {_reason(e, written)}') from None
-        except ValueError as e: raise InputError(f'{source}: {name} is {show(raw)}, which leads to something else; {e}') from None
+        except ValueError as e:
+            raise InputError(f'{source}: {name} is {show(raw)}, which leads to something else; {e}') from None
         refuse_credentials(values[name], source, name)
     return values
 
@@ -210,9 +223,12 @@ def load_config(
     "The configuration of a run: `defaults.yaml <- file <- overrides`; the first fault is an `InputError` naming source and key."
     schema = SCHEMAS[run]
     defaults, chosen = config_folder()/'defaults.yaml', find_config(config, run)
-    if chosen.resolve() == defaults.resolve(): chosen = config_folder()/run/f'{run}.yaml' # the lowest layer of every run is none by itself
-    foreign = {f.name for f in fields(RunConfig)} - {f.name for f in fields(schema)} # groups of training that an evaluation has not
-    files = [*((source, {k: v for k, v in tree.items() if k not in foreign}) for source, tree in file_layers(defaults, run)), *file_layers(chosen, run)]
+    # the lowest layer of every run is none by itself
+    if chosen.resolve() == defaults.resolve(): chosen = config_folder()/run/f'{run}.yaml'
+    # groups of training that an evaluation has not
+    foreign = {f.name for f in fields(RunConfig)} - {f.name for f in fields(schema)}
+    files = [*((source, {k: v for k, v in tree.items() if k not in foreign})
+               for source, tree in file_layers(defaults, run)), *file_layers(chosen, run)]
     layers = [*files, *(('--set', parse_override(text, schema)) for text in overrides)]
     cfg, origin = merge_layers(layers, schema)
     values = resolved_values(cfg, schema, dict.fromkeys(leaf_fields(schema), files[-1][0]) | origin)
@@ -254,9 +270,12 @@ def check_paths(
         kind, value = f.metadata.get('path'), OmegaConf.select(cfg, name)
         if kind is None or value is None or is_uri(value, f): continue
         place = resolve_path(value)
-        if kind == 'new' and place.exists() and not place.is_dir(): raise InputError(f'{name}: {place} is a file; wanted a folder')
-        right = {'file': place.is_file(), 'folder': place.is_dir(), 'run': place.is_dir(), 'any': place.exists(), 'new': True}[kind]
+        if kind == 'new' and place.exists() and not place.is_dir():
+            raise InputError(f'{name}: {place} is a file; wanted a folder')
+        right = {'file': place.is_file(), 'folder': place.is_dir(), 'run': place.is_dir(),
+                 'any': place.exists(), 'new': True}[kind]
         forgiven = not strict and not place.exists() and value in _shipped_values(cfg.run, name)
         if not (right or forgiven):
             noun = {'any': 'file or folder', 'run': 'folder'}.get(kind, kind)
-            raise InputError(f'{name}: there is no {noun} {place}; prepare it (storage/README.md) or give another with --set {name}=PATH')
+            raise InputError(f'{name}: there is no {noun} {place}; prepare it (storage/README.md) or give '
+                             f'another with --set {name}=PATH')

@@ -27,15 +27,18 @@ _V = 'models.value_model.'
 CRITIC = [
     (('critic.use_mc_mse', 'critic.use_lambda_return'), lambda mc, lam: mc and lam,
      'a value target is one of the two; set one to false'),
-    (('critic.value_coef', 'critic.use_mc_mse', 'critic.use_lambda_return'), lambda coef, mc, lam: coef > 0 and not (mc or lam),
+    (('critic.value_coef', 'critic.use_mc_mse', 'critic.use_lambda_return'), lambda coef, mc, lam: coef > 0
+     and not (mc or lam),
      'the value loss has no target; set one to true, or value_coef to 0'),
     (('critic.value_coef', 'critic.ranking_coef'), lambda value, ranking: value == 0 and ranking == 0,
      'nothing would be learned; raise one'),
-    (('critic.ranking_coef', 'data.sampling'), lambda coef, sampling: coef > 0 and sampling not in ('pairs', 'matched_pairs', 'twins'),
+    (('critic.ranking_coef', 'data.sampling'), lambda coef, sampling: coef > 0
+     and sampling not in ('pairs', 'matched_pairs', 'twins'),
      'ranking compares two programs; set data.sampling=pairs or twins'),
     (('critic.lm_coef', 'critic.lm_layer'), lambda coef, layer: coef > 0 and layer is None,
      'the auxiliary task needs a block to read from; set lm_layer to one below the top'),
-    (('critic.lm_layer', _V + 'n_layers', _V + 'backbone_path'), lambda layer, n, path: path is None and layer is not None and layer >= n,
+    (('critic.lm_layer', _V + 'n_layers', _V + 'backbone_path'), lambda layer, n, path: path is None
+     and layer is not None and layer >= n,
      'no block is left above it; set lm_layer below n_layers'),
     (('critic.loss', _V + 'output'), lambda loss, output: loss == 'bce' and output != 'sigmoid',
      'bce needs a probability; set output=sigmoid'),
@@ -43,7 +46,8 @@ CRITIC = [
      'a backbone from scratch has to learn; set freeze_backbone=false'),
     ((_V + 'lora.enabled', _V + 'freeze_backbone'), lambda lora, frozen: lora and not frozen,
      'LoRA adapts a frozen backbone; set freeze_backbone=true'),
-    ((_V + 'backbone_path', _V + 'hidden_size', _V + 'n_heads'), lambda path, width, heads: path is None and width % (2 * heads) != 0,
+    ((_V + 'backbone_path', _V + 'hidden_size', _V + 'n_heads'), lambda path, width, heads: path is None
+     and width % (2 * heads) != 0,
      'rotary embeddings need hidden_size to be a multiple of twice n_heads'),
     (('critic.lm_coef', _V + 'freeze_backbone'), lambda coef, frozen: coef > 0 and frozen,
      'a frozen backbone learns no language; set lm_coef=0'),
@@ -52,11 +56,14 @@ CRITIC = [
 # %% ../../nbs/appendix/config/00c_rules.ipynb #29e3fd65
 _P = 'models.policy.'
 POLICY = [
-    ((_P + 'path', _P + 'dim', _P + 'n_heads'), lambda path, dim, heads: path is None and dim % (2 * heads) != 0,
+    ((_P + 'path', _P + 'dim', _P + 'n_heads'), lambda path, dim, heads: path is None
+     and dim % (2 * heads) != 0,
      'rotary embeddings need dim to be a multiple of twice n_heads'),
-    ((_P + 'path', _P + 'n_heads', _P + 'n_kv_heads'), lambda path, heads, kv: path is None and kv is not None and heads % kv != 0,
+    ((_P + 'path', _P + 'n_heads', _P + 'n_kv_heads'), lambda path, heads, kv: path is None and kv is not None
+     and heads % kv != 0,
      'each key and value head serves as many query heads; let n_kv_heads divide n_heads'),
-    ((_P + 'path', _P + 'n_layers', _P + 'n_future_tokens'), lambda path, n, heads: path is None and n <= heads,
+    ((_P + 'path', _P + 'n_layers', _P + 'n_future_tokens'), lambda path, n, heads: path is None
+     and n <= heads,
      'every head takes one block and the trunk needs at least one; raise n_layers'),
     ((_P + 'path', _P + 'lora.enabled'), lambda path, lora: path is None and lora,
      'LoRA adapts a trained network; give its folder, or set lora.enabled=false'),
@@ -66,7 +73,8 @@ POLICY = [
     (('mtp.head_coefficients',), lambda coefs: coefs is not None and not any(float(c) for c in coefs.split()),
      'nothing would be learned; give one head a coefficient above 0'),
     (('data.labels', 'data.sampling'),
-     lambda labels, sampling: labels == 'correct' and sampling in ('balanced', 'per_problem', 'pairs', 'matched_pairs', 'twins'),
+     lambda labels, sampling: labels == 'correct' and sampling in ('balanced', 'per_problem', 'pairs',
+                                                                   'matched_pairs', 'twins'),
      'there are no incorrect programs to draw; set data.sampling=uniform or curriculum, or data.labels=both'),
     (('data.labels', 'data.sampling', 'data.curriculum.labels'),
      lambda labels, sampling, drawn: (labels, sampling, drawn) == ('correct', 'curriculum', 'balanced'),
@@ -81,24 +89,30 @@ VERIFIABLE = [
      'no weight lies between; raise the second'),
     (('weighting.min_weight', 'weighting.max_weight'), lambda low, high: not low <= 1 <= high,
      'a choice that changed nothing has weight 1; let it lie between them'),
-    (('weighting.head_weight', 'weighting.advantage'), lambda heads, advantage: heads == 'path' and advantage != 'td',
+    (('weighting.head_weight', 'weighting.advantage'), lambda heads, advantage: heads == 'path'
+     and advantage != 'td',
      'a path adds up the choices on it, and gae and mc have added up later ones already; set advantage=td'),
 ]
 RHO1 = [
-    (('models.reference.path', 'models.reference.losses_path'), lambda path, losses: (path is None) == (losses is None),
+    (('models.reference.path', 'models.reference.losses_path'), lambda path, losses: (path is None)
+     == (losses is None),
      'the reference is a model or its losses on disk; give exactly one'),
 ]
 EVALUATE = [
     (('generation.temperature', 'generation.n_samples'), lambda temperature, n: temperature == 0 and n > 1,
      'the most probable program is the same every time; set n_samples=1, or a temperature above 0'),
-    (('benchmark.pass_at', 'generation.n_samples'), lambda ks, n: not all(1 <= int(k) <= n for k in ks.split()),
+    (('benchmark.pass_at', 'generation.n_samples'),
+     lambda ks, n: not all(1 <= int(k) <= n for k in ks.split()),
      'pass@k needs at least k samples of each problem, and k from 1; lower k or raise n_samples'),
-    (('models.policy.state_outcome', 'benchmark.name'), lambda told, name: told and not name.startswith('microcode'),
+    (('models.policy.state_outcome', 'benchmark.name'), lambda told, name: told
+     and not name.startswith('microcode'),
      'only prompts of microcode have a place for the outcome; set state_outcome=false'),
-    (('models.value_model.checkpoint_path', 'generation.n_samples'), lambda path, n: path is not None and n == 1,
+    (('models.value_model.checkpoint_path', 'generation.n_samples'), lambda path, n: path is not None
+     and n == 1,
      'a critic chooses among several samples; raise n_samples, or set checkpoint_path=null'),
 ]
-RULES = {'critic': SHARED + CRITIC, 'baseline': SHARED + POLICY, 'verifiable': SHARED + POLICY + VERIFIABLE, 'rho1': SHARED + POLICY + RHO1,
+RULES = {'critic': SHARED + CRITIC, 'baseline': SHARED + POLICY, 'verifiable': SHARED + POLICY + VERIFIABLE,
+         'rho1': SHARED + POLICY + RHO1,
          'evaluate': EVALUATE}
 
 # %% ../../nbs/appendix/config/00c_rules.ipynb #099e0b4d

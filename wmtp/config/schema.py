@@ -29,7 +29,9 @@ def key(
     below=None,   # numbers must be less than this
     choices=None, # the only allowed words
     pattern=None, # regular expression the whole text must match
-    path=None,    # 'file' | 'folder' | 'any': the text is a path that must exist | 'new': one that will be made | 'run': a folder or runs:/...
+    # 'file' | 'folder' | 'any': the text is a path that must exist | 'new': one that will be made | 'run': a
+    # folder or runs:/...
+    path=None,
 ):
     "A dataclass field without a default whose allowed values stand in its metadata."
     return field(metadata={k: v for k, v in locals().items() if v is not None})
@@ -62,7 +64,8 @@ class DataConfig:
     min_difficulty: int = key(min=0, max=11)
     max_difficulty: int = key(min=0, max=11)
     max_repeats: int|None = key(min=1)
-    sampling: str = key(choices=('uniform', 'balanced', 'per_problem', 'pairs', 'matched_pairs', 'twins', 'curriculum'))
+    sampling: str = key(choices=('uniform', 'balanced', 'per_problem', 'pairs', 'matched_pairs', 'twins',
+                                 'curriculum'))
     packing: bool = key()
     curriculum: CurriculumConfig = key()
 
@@ -283,7 +286,8 @@ class EvaluateModels:
 
 @dataclass
 class BenchmarkConfig:
-    name: str = key(choices=('microcode', 'microcode-valid', 'humaneval', 'mbpp', 'mbpp-0shot', 'mbpp-all-0shot'))
+    name: str = key(choices=('microcode', 'microcode-valid', 'humaneval', 'mbpp', 'mbpp-0shot',
+                             'mbpp-all-0shot'))
     path: str|None = key(path='any')
     max_tasks: int|None = key(min=1)
     pass_at: str = key(pattern=r'\d+( \d+)*')
@@ -316,7 +320,8 @@ class EvaluateConfig:
     mlflow: MlflowConfig = key()
     report: ReportConfig = key()
 
-SCHEMAS = {'critic': CriticConfig, 'baseline': BaselineConfig, 'verifiable': VerifiableConfig, 'rho1': Rho1Config, 'evaluate': EvaluateConfig}
+SCHEMAS = {'critic': CriticConfig, 'baseline': BaselineConfig, 'verifiable': VerifiableConfig,
+           'rho1': Rho1Config, 'evaluate': EvaluateConfig}
 
 # %% ../../nbs/appendix/config/00b_schema.ipynb #7799c067
 def leaf_fields(
@@ -413,11 +418,13 @@ def check_tree(
     for name, value in tree.items():
         dotted = f'{prefix}{name}'
         if name not in known:
-            hint = '; in a file write nested keys' if '.' in name else did_you_mean(name, schema, root, prefix)
+            hint = '; in a file write nested keys' if '.' in name else did_you_mean(name, schema, root,
+                prefix)
             raise InputError(f'{source}: unknown key {show(dotted)}{hint}')
         f = known[name]
         if is_dataclass(f.type):
-            if not isinstance(value, dict): raise InputError(f'{source}: {dotted} is {show(value)}; wanted a group of keys')
+            if not isinstance(value, dict):
+                raise InputError(f'{source}: {dotted} is {show(value)}; wanted a group of keys')
             checked[name] = check_tree(value, f.type, source, root, f'{dotted}.')
         elif is_interpolation(value): checked[name] = value
         else:

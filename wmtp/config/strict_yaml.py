@@ -43,7 +43,8 @@ for kind, (pattern, first, read) in SCALARS.items():
     tag = f'tag:yaml.org,2002:{kind}'
     StrictLoader.add_implicit_resolver(tag, re.compile(f'^(?:{pattern})$'), list(first))
     StrictLoader.add_constructor(tag, _constructor(read))
-StrictLoader.add_implicit_resolver('tag:yaml.org,2002:null', re.compile('^$'), [''])  # `key:` with nothing after it
+# `key:` with nothing after it
+StrictLoader.add_implicit_resolver('tag:yaml.org,2002:null', re.compile('^$'), [''])
 
 # %% ../../nbs/appendix/config/00a_strict_yaml.ipynb #feffe4dc
 def compose_node(self, parent, index):
@@ -91,8 +92,11 @@ def read_yaml(
     source = source or str(path)
     if not Path(path).is_file(): raise InputError(f'{source}: there is no such file')
     with Path(path).open('rb') as f: raw = f.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES: raise InputError(f'{source}: larger than {MAX_BYTES} bytes, so not a settings file')
+    if len(raw) > MAX_BYTES:
+        raise InputError(f'{source}: larger than {MAX_BYTES} bytes, so not a settings file')
     try: tree = parse_yaml(raw.decode('utf-8'), source)
-    except UnicodeDecodeError as e: raise InputError(f'{source}: byte {e.start} is not UTF-8; save the file as UTF-8') from None
-    if not isinstance(tree, dict): raise InputError(f'{source}: wanted keys and values, got {type(tree).__name__}')
+    except UnicodeDecodeError as e:
+        raise InputError(f'{source}: byte {e.start} is not UTF-8; save the file as UTF-8') from None
+    if not isinstance(tree, dict):
+        raise InputError(f'{source}: wanted keys and values, got {type(tree).__name__}')
     return tree

@@ -32,8 +32,10 @@ def read_params(
     path = Path(folder)/'params.json'
     params = read_json(path)
     known = [*ModelArgs.__dataclass_fields__, *IGNORED_PARAMS]
-    if unknown := sorted(params.keys() - known): raise InputError(f"{path} has {unknown[0]!r}; wanted only {', '.join(known)}")
-    if params.get('use_scaled_rope'): raise InputError(f"{path} has use_scaled_rope; this transformer knows plain rotary positions only")
+    if unknown := sorted(params.keys() - known):
+        raise InputError(f"{path} has {unknown[0]!r}; wanted only {', '.join(known)}")
+    if params.get('use_scaled_rope'):
+        raise InputError(f"{path} has use_scaled_rope; this transformer knows plain rotary positions only")
     return {k: v for k, v in params.items() if k not in IGNORED_PARAMS and (k, v) != ('vocab_size', -1)}
 
 # %% ../../nbs/appendix/convert/21_consolidated.ipynb #26227c79
@@ -42,9 +44,11 @@ def find_consolidated(
 ) -> Path:
     "The one `consolidated` file of a folder; a model in several parts is an `InputError`."
     found = sorted(Path(folder).glob('consolidated*.pth'))
-    if not found: raise InputError(f"{folder} holds no consolidated.pth; wanted a folder as Meta publishes it")
+    if not found:
+        raise InputError(f"{folder} holds no consolidated.pth; wanted a folder as Meta publishes it")
     if len(found) > 1:
-        raise InputError(f"{folder} holds {len(found)} consolidated files, the parts of a model split for several GPUs; wanted one file")
+        raise InputError(f"{folder} holds {len(found)} consolidated files, the parts of a model split for "
+                         f"several GPUs; wanted one file")
     return found[0]
 
 def check_archive(
@@ -53,7 +57,8 @@ def check_archive(
     "Nothing, when every entry has the checksum it was written with; else an `InputError`."
     try: damaged = zipfile.ZipFile(path).testzip()
     except (zipfile.BadZipFile, OSError): damaged = 'the list of its entries'
-    if damaged: raise InputError(f"{path} is damaged: {damaged} is not as it was written; fetch the file again")
+    if damaged:
+        raise InputError(f"{path} is damaged: {damaged} is not as it was written; fetch the file again")
 
 def open_consolidated(
     path, # a .pth file
@@ -61,14 +66,19 @@ def open_consolidated(
     "The tensors of a PyTorch file; one that holds anything else is refused before it runs."
     try: state = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise InputError(f"{path} is refused: it holds more than tensors and could run a program; wanted a state dictionary") from None
+        raise InputError(f"{path} is refused: it holds more than tensors and could run a program; wanted a "
+                         f"state dictionary") from None
     except (RuntimeError, EOFError, OSError):
-        raise InputError(f"{path} cannot be read as a PyTorch file; wanted one that torch.save has written, 1.6 or later") from None
-    if not isinstance(state, dict) or not state: raise InputError(f"{path} holds a {type(state).__name__}; wanted a dictionary of tensors")
+        raise InputError(f"{path} cannot be read as a PyTorch file; wanted one that torch.save has written, "
+                         f"1.6 or later") from None
+    if not isinstance(state, dict) or not state:
+        raise InputError(f"{path} holds a {type(state).__name__}; wanted a dictionary of tensors")
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
-            raise InputError(f"{path}: {name!r} is {getattr(tensor, 'layout', type(tensor).__name__)}; wanted names and plain tensors")
-    if len({t.data_ptr() for t in state.values()}) < len(state): raise InputError(f"{path}: two names share one tensor; wanted one each")
+            raise InputError(f"{path}: {name!r} is {getattr(tensor, 'layout', type(tensor).__name__)}; "
+                             f"wanted names and plain tensors")
+    if len({t.data_ptr() for t in state.values()}) < len(state):
+        raise InputError(f"{path}: two names share one tensor; wanted one each")
     return state
 
 # %% ../../nbs/appendix/convert/21_consolidated.ipynb #e39f934d
@@ -79,12 +89,15 @@ def check_rope(
 ) -> None:
     "Nothing, when the frequencies are those of `rope_theta` and `head_dim`; else an `InputError` (Eq. 15, arXiv 2104.09864)."
     if freqs.shape != (args.head_dim // 2,):
-        raise InputError(f"{where}: rope.freqs has shape {list(freqs.shape)}, that of a head_dim of {2 * freqs.numel()}; "
+        raise InputError(f"{where}: rope.freqs has shape {list(freqs.shape)}, that of a head_dim of "
+                         f"{2 * freqs.numel()}; "
                          f"params.json gives {args.head_dim}: n_heads is not this file's")
     wanted = args.rope_theta ** (-torch.arange(0, args.head_dim, 2).double() / args.head_dim)
-    if not torch.allclose(freqs.double(), wanted, rtol=2**-7, atol=6e-8): # one step of bfloat16, one of float16 near 0
+    # one step of bfloat16, one of float16 near 0
+    if not torch.allclose(freqs.double(), wanted, rtol=2**-7, atol=6e-8):
         theta = float(freqs[1].double() ** (-args.head_dim / 2)) if len(freqs) > 1 else math.nan
-        raise InputError(f"{where}: rope.freqs is that of a rope_theta near {theta:.3g}; params.json gives {args.rope_theta:g}")
+        raise InputError(f"{where}: rope.freqs is that of a rope_theta near {theta:.3g}; params.json gives "
+                         f"{args.rope_theta:g}")
 
 # %% ../../nbs/appendix/convert/21_consolidated.ipynb #4d9276d9
 def one_dtype(
@@ -94,29 +107,38 @@ def one_dtype(
     "The dtype that all tensors have; several, or none a model is trained in, are an `InputError`."
     first = {}
     for name, tensor in tensors.items(): first.setdefault(tensor.dtype, name)
-    if len(first) > 1: raise InputError(f"{where}: mixed dtypes, {'; '.join(f'{name} is {dtype}' for dtype, name in first.items())}")
-    if (dtype := next(iter(first))) not in DTYPE_NAMES.values(): raise InputError(f"{where}: the weights are {dtype}; wanted plain floats")
+    if len(first) > 1:
+        raise InputError(f"{where}: mixed dtypes, "
+                         f"{'; '.join(f'{name} is {dtype}' for dtype, name in first.items())}")
+    if (dtype := next(iter(first))) not in DTYPE_NAMES.values():
+        raise InputError(f"{where}: the weights are {dtype}; wanted plain floats")
     return dtype
 
 def file_config(
     params:dict, # from `read_params`
     state:dict, # name -> tensor, from `open_consolidated`
     where, # the file, named in errors
-    rope_theta:float|None=None, # if known from elsewhere; None = as params.json says, else 10000, Llama's first value
+    # if known from elsewhere; None = as params.json says, else 10000, Llama's first value
+    rope_theta:float|None=None,
     max_seq_len:int=4096, # longest row; Meta's files do not say
 ) -> MetaLlamaMTPConfig: # with the one dtype of all weights
     "The configuration of a checkpoint, after every one of its tensors was accounted for; anything that does not fit is an `InputError`."
     if rope_theta and params.get('rope_theta', rope_theta) != rope_theta:
-        raise InputError(f"{where}: rope_theta {rope_theta:g} was stated, params.json gives {params['rope_theta']}")
+        raise InputError(f"{where}: rope_theta {rope_theta:g} was stated, params.json gives "
+                         f"{params['rope_theta']}")
     n_extra = len({name.split('.')[1] for name in state if name.startswith('extra_heads.')})
     rows = [*getattr(state.get('tok_embeddings.weight'), 'shape', ()), 32000][0]
-    found = {'vocab_size': rows, 'n_future_tokens': n_extra + 1, 'max_seq_len': max_seq_len, 'rope_theta': rope_theta or 10000.}
+    found = {'vocab_size': rows, 'n_future_tokens': n_extra + 1, 'max_seq_len': max_seq_len,
+             'rope_theta': rope_theta or 10000.}
     try: config = MetaLlamaMTPConfig(**found | params)
     except InputError as e: raise InputError(f"{where}: params.json is impossible: {e}") from None
-    n_blocks = len({tuple(name.split('.')[:2]) for name in state if name.startswith(('layers.', 'extra_heads.'))})
-    if config.n_layers > n_blocks: raise InputError(f"{where} holds {n_blocks} blocks; params.json gives n_layers {config.n_layers}")
+    n_blocks = len({tuple(name.split('.')[:2]) for name in state
+                    if name.startswith(('layers.', 'extra_heads.'))})
+    if config.n_layers > n_blocks:
+        raise InputError(f"{where} holds {n_blocks} blocks; params.json gives n_layers {config.n_layers}")
     weights = {k: v for k, v in state.items() if k != 'rope.freqs'}
-    with torch.device('meta'): wanted = {k: tuple(v.shape) for k, v in MetaLlamaMTPAdapter(config).state_dict().items()}
+    with torch.device('meta'):
+        wanted = {k: tuple(v.shape) for k, v in MetaLlamaMTPAdapter(config).state_dict().items()}
     check_tensors({k: (tuple(v.shape), v.dtype) for k, v in weights.items()}, wanted, where)
     if 'rope.freqs' in state: check_rope(state['rope.freqs'], config.args(), where)
     config.dtype = one_dtype(weights, where)
@@ -138,9 +160,11 @@ def open_release(
     max_seq_len:int=4096, # longest row
 ) -> Release:
     "The files of a release, after all that can be checked was checked; the first fault is an `InputError`."
-    path, params, tokenizer = find_consolidated(folder), read_params(folder), Path(tokenizer or Path(folder)/'tokenizer.model')
+    path, params, tokenizer = find_consolidated(folder), read_params(folder), Path(tokenizer
+        or Path(folder)/'tokenizer.model')
     check_archive(path)
     config = file_config(params, open_consolidated(path), path, rope_theta, max_seq_len)
     if (n := load_tokenizer(tokenizer).vocab_size) > config.vocab_size:
-        raise InputError(f"{tokenizer} has {n} tokens, the embedding {config.vocab_size} rows; wanted the tokenizer of this model")
+        raise InputError(f"{tokenizer} has {n} tokens, the embedding {config.vocab_size} rows; wanted the "
+                         f"tokenizer of this model")
     return Release(path, tokenizer, params, config)

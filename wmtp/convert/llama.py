@@ -36,10 +36,14 @@ def halves_to_pairs(
     return weight.unflatten(0, (n_heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 # %% ../../nbs/appendix/convert/21b_llama.ipynb #157e87eb
-BLOCK_NAMES = {'attention.wq': 'self_attn.q_proj', 'attention.wk': 'self_attn.k_proj', 'attention.wv': 'self_attn.v_proj',
-               'attention.wo': 'self_attn.o_proj', 'feed_forward.w1': 'mlp.gate_proj', 'feed_forward.w3': 'mlp.up_proj',
-               'feed_forward.w2': 'mlp.down_proj', 'attention_norm': 'input_layernorm', 'ffn_norm': 'post_attention_layernorm'}
-OTHER_NAMES = {'tok_embeddings.weight': 'model.embed_tokens.weight', 'norm.weight': 'model.norm.weight', 'output.weight': 'lm_head.weight'}
+BLOCK_NAMES = {'attention.wq': 'self_attn.q_proj', 'attention.wk': 'self_attn.k_proj',
+               'attention.wv': 'self_attn.v_proj',
+               'attention.wo': 'self_attn.o_proj', 'feed_forward.w1': 'mlp.gate_proj',
+               'feed_forward.w3': 'mlp.up_proj',
+               'feed_forward.w2': 'mlp.down_proj', 'attention_norm': 'input_layernorm',
+               'ffn_norm': 'post_attention_layernorm'}
+OTHER_NAMES = {'tok_embeddings.weight': 'model.embed_tokens.weight', 'norm.weight': 'model.norm.weight',
+               'output.weight': 'lm_head.weight'}
 
 def llama_names(
     block:str, # a block of a policy: layers.3, extra_heads.0
@@ -65,17 +69,23 @@ def mtp_to_llama(
 ) -> LlamaForCausalLM: # in evaluation mode, with weights of its own
     "The trunk and one head as a Hugging Face Llama, whose logits are that head's."
     args = policy.args
-    if not 1 <= head <= policy.n_future: raise InputError(f"head {head}; this policy has heads 1 to {policy.n_future}")
+    if not 1 <= head <= policy.n_future:
+        raise InputError(f"head {head}; this policy has heads 1 to {policy.n_future}")
     n_trunk, block = len(policy.layers) - 1, f'layers.{len(policy.layers) - 1}' if head == 1 else f'extra_heads.{head - 2}'
     names = OTHER_NAMES | llama_names(block, n_trunk)
     for i in range(n_trunk): names |= llama_names(f'layers.{i}', i)
     state = policy.state_dict()
-    if lacking := names.keys() - state.keys(): raise InputError(f"this policy has no {min(lacking)}; merge its LoRA first")
+    if lacking := names.keys() - state.keys():
+        raise InputError(f"this policy has no {min(lacking)}; merge its LoRA first")
     state = {hf: reorder(meta, state[meta], args, pairs_to_halves) for meta, hf in names.items()}
-    config = LlamaConfig(vocab_size=args.vocab_size, hidden_size=args.dim, intermediate_size=args.hidden_dim, num_hidden_layers=n_trunk + 1,
-                         num_attention_heads=args.n_heads, num_key_value_heads=args.n_kv_heads, head_dim=args.head_dim,
-                         rms_norm_eps=args.norm_eps, max_position_embeddings=args.max_seq_len, tie_word_embeddings=False,
-                         rope_parameters={'rope_type': 'default', 'rope_theta': args.rope_theta}, dtype=policy.dtype,
+    config = LlamaConfig(vocab_size=args.vocab_size, hidden_size=args.dim, intermediate_size=args.hidden_dim,
+                         num_hidden_layers=n_trunk + 1,
+                         num_attention_heads=args.n_heads, num_key_value_heads=args.n_kv_heads,
+                         head_dim=args.head_dim,
+                         rms_norm_eps=args.norm_eps, max_position_embeddings=args.max_seq_len,
+                         tie_word_embeddings=False,
+                         rope_parameters={'rope_type': 'default', 'rope_theta': args.rope_theta},
+                         dtype=policy.dtype,
                          bos_token_id=None, eos_token_id=None)
     with torch.device('meta'): llama = LlamaForCausalLM(config)
     llama.load_state_dict(state, assign=True)
@@ -83,7 +93,8 @@ def mtp_to_llama(
     return llama.eval()
 
 # %% ../../nbs/appendix/convert/21b_llama.ipynb #3cb091da
-PLAIN = {'model_type': 'llama', 'attention_bias': False, 'mlp_bias': False, 'hidden_act': 'silu', 'quantization_config': None}
+PLAIN = {'model_type': 'llama', 'attention_bias': False, 'mlp_bias': False, 'hidden_act': 'silu',
+         'quantization_config': None}
 
 def plain_llama(
     fields:dict, # of a Llama's config.json
@@ -91,12 +102,15 @@ def plain_llama(
 ) -> LlamaConfig:
     "The configuration of a Llama that a policy can hold; any other is an `InputError`."
     for name, wanted in PLAIN.items():
-        if (found := fields.get(name, wanted)) != wanted: raise InputError(f"{where} has {name} {found!r}; wanted a Llama with {wanted!r}")
+        if (found := fields.get(name, wanted)) != wanted:
+            raise InputError(f"{where} has {name} {found!r}; wanted a Llama with {wanted!r}")
     try: config = LlamaConfig(**fields)
     except (StrictDataclassError, ValueError, TypeError, KeyError) as e:
         raise InputError(f"{where} is no usable Llama configuration: {' '.join(str(e).split())}") from None
-    if set(config.rope_parameters) - {'rope_type', 'rope_theta'} or config.rope_parameters['rope_type'] != 'default':
-        raise InputError(f"{where} has rope_parameters {config.rope_parameters}; wanted plain rotary positions, rope_type 'default'")
+    if set(config.rope_parameters) - {'rope_type',
+                                      'rope_theta'} or config.rope_parameters['rope_type'] != 'default':
+        raise InputError(f"{where} has rope_parameters {config.rope_parameters}; wanted plain rotary "
+                         f"positions, rope_type 'default'")
     config._attn_implementation = 'sdpa' # not what a file says: there it may name a kernel to download
     return config
 
@@ -106,11 +120,14 @@ def open_llama_lm(
     "The language model in `folder`, after all its weights were accounted for; any other model is an `InputError`."
     folder = Path(folder)
     config, found = plain_llama(read_json(folder/'config.json'), folder/'config.json'), stored_tensors(folder)
-    with torch.device('meta'): wanted = {k: tuple(v.shape) for k, v in LlamaForCausalLM(config).state_dict().items()}
+    with torch.device('meta'):
+        wanted = {k: tuple(v.shape) for k, v in LlamaForCausalLM(config).state_dict().items()}
     if config.tie_word_embeddings: wanted.pop('lm_head.weight')
     ignored = {'lm_head.weight'} - wanted.keys()
-    check_tensors({k: v for k, v in found.items() if k not in ignored and not k.endswith('rotary_emb.inv_freq')}, wanted, folder)
-    with quiet(): return LlamaForCausalLM.from_pretrained(folder, config=config, dtype='auto', local_files_only=True)
+    check_tensors({k: v for k, v in found.items() if k not in ignored
+                   and not k.endswith('rotary_emb.inv_freq')}, wanted, folder)
+    with quiet():
+        return LlamaForCausalLM.from_pretrained(folder, config=config, dtype='auto', local_files_only=True)
 
 # %% ../../nbs/appendix/convert/21b_llama.ipynb #8f2b2da9
 def llama_to_mtp(
@@ -125,7 +142,8 @@ def llama_to_mtp(
     config = MetaLlamaMTPConfig(
         dim=given.hidden_size, n_layers=n_layers + n_future_tokens - 1, n_heads=given.num_attention_heads,
         n_kv_heads=given.num_key_value_heads, vocab_size=given.vocab_size, norm_eps=given.rms_norm_eps,
-        rope_theta=given.rope_parameters['rope_theta'], max_seq_len=given.max_position_embeddings, n_future_tokens=n_future_tokens,
+        rope_theta=given.rope_parameters['rope_theta'], max_seq_len=given.max_position_embeddings,
+        n_future_tokens=n_future_tokens,
         head_dim=given.head_dim, hidden_dim=given.intermediate_size, dtype=llama.dtype)
     names = dict(OTHER_NAMES)
     for i in range(n_layers): names |= llama_names(f'layers.{i}', i)
@@ -144,6 +162,7 @@ def same_tokenizer(
     hashes = [load_tokenizer(path).sha256 for path in paths]
     for path, digest in zip(paths, hashes):
         if digest != hashes[0]:
-            raise InputError(f"{paths[0]} and {path} are different tokenizers: SHA-256 {hashes[0][:12]} and {digest[:12]}; "
+            raise InputError(f"{paths[0]} and {path} are different tokenizers: SHA-256 {hashes[0][:12]} and "
+                             f"{digest[:12]}; "
                              "models that share their ids need the same one")
     return hashes[0]

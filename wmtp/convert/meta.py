@@ -57,7 +57,8 @@ def write_shards(
         total += sum(t.nbytes for t in tensors.values())
     if len(shards) > 1:
         index = {'metadata': {'total_size': total}, 'weight_map': place}
-        (folder/'model.safetensors.index.json').write_text(json.dumps(index, indent=1) + '\n', encoding='utf-8')
+        (folder/'model.safetensors.index.json').write_text(json.dumps(index, indent=1) + '\n',
+                                                           encoding='utf-8')
 
 # %% ../../nbs/appendix/convert/21a_meta.ipynb #0b34d0a0
 @contextmanager
@@ -66,8 +67,12 @@ def new_folder(
 ):
     "A folder to fill, which gets its final name when the block ends well and disappears otherwise."
     final = Path(final)
-    if os.path.lexists(final): raise InputError(f"{final} exists already and is never written over; move it away or give another name")
-    if not final.parent.is_dir(): raise InputError(f"{final.parent} is no folder; make it first, or choose another place for {final.name}")
+    if os.path.lexists(final):
+        raise InputError(f"{final} exists already and is never written over; move it away or give another "
+                         f"name")
+    if not final.parent.is_dir():
+        raise InputError(f"{final.parent} is no folder; make it first, or choose another place for "
+                         f"{final.name}")
     part = final.with_name(f'.part-{final.name}')
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -99,11 +104,14 @@ def convert_from_meta(
     "Write a model folder from Meta's files, tensors and dtype unchanged; on any fault an `InputError`, and nothing is left behind."
     release = open_release(source, tokenizer, rope_theta, max_seq_len)
     state, config = open_consolidated(release.path), release.config
-    freqs, inputs = state.pop('rope.freqs', None), (release.path, Path(source)/'params.json', release.tokenizer)
+    freqs, inputs = state.pop('rope.freqs', None), (release.path, Path(source)/'params.json',
+                                                    release.tokenizer)
     sizes, n_parameters = {k: v.nbytes for k, v in state.items()}, sum(v.numel() for v in state.values())
-    facts = {'origin': origin or Path(source).resolve().name, 'date': datetime.now(timezone.utc).date().isoformat(),
+    facts = {'origin': origin or Path(source).resolve().name,
+             'date': datetime.now(timezone.utc).date().isoformat(),
              'dtype': dtype_name(config.dtype), 'n_parameters': n_parameters, 'params': release.params,
-             'rope_freqs': None if freqs is None else {'dtype': dtype_name(freqs.dtype), 'values': freqs.tolist()},
+             'rope_freqs': None if freqs is None else {'dtype': dtype_name(freqs.dtype),
+                                                       'values': freqs.tolist()},
              'inputs': {file.name: file_sha256(file) for file in inputs}}
     del state
     with new_folder(target) as part:
@@ -126,7 +134,8 @@ def mapped_tensors(
         data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)
     entries.pop('__metadata__', None)
     return {name: torch.frombuffer(data, dtype=DTYPE_NAMES[e['dtype']], count=math.prod(e['shape']),
-                                   offset=8 + length + e['data_offsets'][0]).view(e['shape']) for name, e in entries.items()}
+                                   offset=8 + length + e['data_offsets'][0]).view(e['shape'])
+                                   for name, e in entries.items()}
 
 # %% ../../nbs/appendix/convert/21a_meta.ipynb #e90aefa1
 def meta_params(
@@ -134,11 +143,13 @@ def meta_params(
 ) -> dict: # for params.json
     "The sizes of a model in the terms of Meta's params.json."
     args = config.args()
-    plain = ('dim', 'n_layers', 'n_heads', 'n_kv_heads', 'multiple_of', 'norm_eps', 'vocab_size', 'rope_theta')
+    plain = ('dim', 'n_layers', 'n_heads', 'n_kv_heads', 'multiple_of', 'norm_eps', 'vocab_size',
+             'rope_theta')
     params = {name: getattr(args, name) for name in plain}
     if config.ffn_dim_multiplier is not None: params['ffn_dim_multiplier'] = config.ffn_dim_multiplier
     if config.hidden_dim is not None:
-        params |= {'multiple_of': args.hidden_dim, 'ffn_dim_multiplier': min(1., args.hidden_dim / int(8 * args.dim / 3))}
+        params |= {'multiple_of': args.hidden_dim,
+                   'ffn_dim_multiplier': min(1., args.hidden_dim / int(8 * args.dim / 3))}
     if args.head_dim * args.n_heads != args.dim: params['head_dim'] = args.head_dim
     return params | {'n_future_tokens': args.n_future_tokens}
 
@@ -150,9 +161,11 @@ def verify_files(
     if not (folder/'metadata.json').exists(): return {}
     facts = read_json(folder/'metadata.json')
     for name, digest in facts.get('files', {}).items():
-        if Path(name).name != name or not (folder/name).is_file(): raise InputError(f"{folder}: {name} of its metadata.json is missing")
+        if Path(name).name != name or not (folder/name).is_file():
+            raise InputError(f"{folder}: {name} of its metadata.json is missing")
         if (now := file_sha256(folder/name)) != digest:
-            raise InputError(f"{folder/name} has changed since it was converted: SHA-256 {now[:12]}, metadata.json has {digest[:12]}")
+            raise InputError(f"{folder/name} has changed since it was converted: SHA-256 {now[:12]}, "
+                             f"metadata.json has {digest[:12]}")
     return facts
 
 def open_policy(
@@ -160,10 +173,13 @@ def open_policy(
 ) -> tuple: # its configuration, and name -> tensor in Meta's order, mapped
     "What a policy's folder holds, checked name by name and read only when used; anything else is an `InputError`."
     fields = read_json(folder/'config.json')
-    if (kind := fields.get('model_type')) != MetaLlamaMTPConfig.model_type: raise InputError(f"{folder} holds a {kind!r}; wanted a policy")
+    if (kind := fields.get('model_type')) != MetaLlamaMTPConfig.model_type:
+        raise InputError(f"{folder} holds a {kind!r}; wanted a policy")
     files, config = weight_files(folder), MetaLlamaMTPConfig.from_dict(fields)
-    if any(file.suffix != '.safetensors' for file in files): raise InputError(f"{folder} has no safetensors weights; save the model again")
-    with torch.device('meta'): wanted = {k: tuple(v.shape) for k, v in MetaLlamaMTPAdapter(config).state_dict().items()}
+    if any(file.suffix != '.safetensors' for file in files):
+        raise InputError(f"{folder} has no safetensors weights; save the model again")
+    with torch.device('meta'):
+        wanted = {k: tuple(v.shape) for k, v in MetaLlamaMTPAdapter(config).state_dict().items()}
     stored = stored_tensors(folder)
     check_tensors(stored, wanted, folder)
     if odd := [k for k, (_, dtype) in stored.items() if dtype not in DTYPE_NAMES.values()]:
@@ -182,7 +198,9 @@ def convert_to_meta(
     if not (folder/'tokenizer.model').is_file():
         raise InputError(f"{folder} has no tokenizer.model; Meta's format needs one: copy it there")
     if freqs := facts.get('rope_freqs'):
-        state['rope.freqs'] = torch.tensor(freqs['values'], dtype={dtype_name(d): d for d in DTYPE_NAMES.values()}[freqs['dtype']])
+        state['rope.freqs'] = torch.tensor(freqs['values'],
+                                           dtype={dtype_name(d): d
+                                                  for d in DTYPE_NAMES.values()}[freqs['dtype']])
         check_rope(state['rope.freqs'], config.args(), folder/'metadata.json')
     with new_folder(target) as part:
         torch.save(state, part/'consolidated.pth')

@@ -31,7 +31,8 @@ def head_rows(
 ) -> list[int]: # rows of wq, wk or wv; columns of wo
     "The coordinates of the kept heads, of each only the pairs whose rotary frequency exists in the small head."
     step = head_dim // kept_dim
-    return [h * head_dim + 2 * pair + side for h in heads for pair in range(0, head_dim // 2, step) for side in (0, 1)]
+    return [h * head_dim + 2 * pair + side for h in heads for pair in range(0, head_dim // 2, step)
+            for side in (0, 1)]
 
 # %% ../../nbs/appendix/convert/21c_slice.ipynb #8c105b7d
 def small_config(
@@ -39,25 +40,31 @@ def small_config(
     **sizes, # dim, n_layers, n_heads, n_kv_heads, head_dim, hidden_dim, n_future_tokens, max_seq_len
 ) -> MetaLlamaMTPConfig:
     "The configuration with those sizes; one that is not contained in the big one is an `InputError`."
-    args, known = big.args(), ('dim', 'n_layers', 'n_heads', 'n_kv_heads', 'head_dim', 'hidden_dim', 'n_future_tokens', 'max_seq_len')
-    if unknown := sorted(sizes.keys() - set(known)): raise InputError(f"{unknown[0]!r} cannot be sliced; wanted {', '.join(known)}")
+    args, known = big.args(), ('dim', 'n_layers', 'n_heads', 'n_kv_heads', 'head_dim', 'hidden_dim',
+                               'n_future_tokens', 'max_seq_len')
+    if unknown := sorted(sizes.keys() - set(known)):
+        raise InputError(f"{unknown[0]!r} cannot be sliced; wanted {', '.join(known)}")
     stay, given = {k: getattr(args, k) for k in known}, {k: v for k, v in sizes.items() if v is not None}
     stay['n_layers'] += given.get('n_future_tokens', args.n_future_tokens) - args.n_future_tokens
     stay['n_kv_heads'] = max(1, given.get('n_heads', args.n_heads) * args.n_kv_heads // args.n_heads)
     sizes = stay | given
     small = MetaLlamaMTPConfig(**big.to_diff_dict() | sizes)
     for name in known:
-        if (n := sizes[name]) > (most := getattr(args, name)): raise InputError(f"{name} {n}; wanted at most {most}, as the model has")
+        if (n := sizes[name]) > (most := getattr(args, name)):
+            raise InputError(f"{name} {n}; wanted at most {most}, as the model has")
     if args.head_dim % small.head_dim:
-        raise InputError(f"head_dim {small.head_dim} does not divide {args.head_dim}: there are no pairs with its frequencies")
+        raise InputError(f"head_dim {small.head_dim} does not divide {args.head_dim}: there are no pairs "
+                         f"with its frequencies")
     if small.n_heads // small.n_kv_heads > args.n_heads // args.n_kv_heads:
-        raise InputError(f"{small.n_heads // small.n_kv_heads} query heads a group; this model has {args.n_heads // args.n_kv_heads}")
+        raise InputError(f"{small.n_heads // small.n_kv_heads} query heads a group; this model has "
+                         f"{args.n_heads // args.n_kv_heads}")
     trunk, most = small.n_layers - small.n_future_tokens, args.n_layers - args.n_future_tokens
     if trunk > most: raise InputError(f"a trunk of {trunk} blocks; this model's has {most}")
     return small
 
 # %% ../../nbs/appendix/convert/21c_slice.ipynb #8e83429e
-AXES = {'tok_embeddings': 'VC', 'output': 'VC', 'norm': 'C', 'attention_norm': 'C', 'ffn_norm': 'C', 'wq': 'QC', 'wk': 'KC', 'wv': 'KC',
+AXES = {'tok_embeddings': 'VC', 'output': 'VC', 'norm': 'C', 'attention_norm': 'C', 'ffn_norm': 'C',
+        'wq': 'QC', 'wk': 'KC', 'wv': 'KC',
         'wo': 'CQ', 'w1': 'HC', 'w3': 'HC', 'w2': 'CH'}
 
 def kept_indices(
@@ -67,7 +74,8 @@ def kept_indices(
     "Which channels (C), query (Q) and key (K) coordinates and feed-forward units (H) stay."
     groups, size = spread(big.n_kv_heads, small.n_kv_heads), big.n_heads // big.n_kv_heads
     queries = [g * size + i for g in groups for i in spread(size, small.n_heads // small.n_kv_heads)]
-    rows = {'Q': head_rows(queries, big.head_dim, small.head_dim), 'K': head_rows(groups, big.head_dim, small.head_dim),
+    rows = {'Q': head_rows(queries, big.head_dim, small.head_dim),
+            'K': head_rows(groups, big.head_dim, small.head_dim),
             'C': spread(big.dim, small.dim), 'H': spread(big.hidden_dim, small.hidden_dim)}
     return {axis: torch.tensor(found) for axis, found in rows.items()}
 
@@ -88,7 +96,8 @@ def slice_mtp(
     **sizes, # of the small model, as for `small_config`; those not given stay
 ) -> MetaLlamaMTPAdapter: # in evaluation mode, dtype as in the source, with weights of its own
     "A smaller policy made of evenly spaced parts of a bigger one; it needs training."
-    config, state = (source.config, source.state_dict()) if isinstance(source, MetaLlamaMTPAdapter) else open_policy(Path(source))
+    config, state = (source.config, source.state_dict()) if isinstance(source,
+        MetaLlamaMTPAdapter) else open_policy(Path(source))
     if any('lora_' in name for name in state): raise InputError("this policy has LoRA in it; merge it first")
     small = small_config(config, **sizes)
     big_args, args = config.args(), small.args()
@@ -96,7 +105,8 @@ def slice_mtp(
 
     def cut(name) -> Tensor:
         *block, part, _ = name.split('.')
-        tensor = state[f"{source_block('.'.join(block[:2]), big_args, args)}.{'.'.join(name.split('.')[2:])}" if block else name]
+        tensor = state[f"{source_block('.'.join(block[:2]), big_args, args)}.{'.'.join(name.split('.')[2:])}"
+                       if block else name]
         for i, axis in enumerate(AXES[part]):
             if axis in kept: tensor = tensor.index_select(i, kept[axis].to(tensor.device))
         return tensor.clone()

@@ -50,9 +50,12 @@ class SentencePieceTokenizer(Tokenizer):
         path, # the .model file
     ):
         try: self.model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except RuntimeError: raise InputError(f"{path}: not a SentencePiece model; wanted a .model file or a Hugging Face folder") from None
+        except RuntimeError:
+            raise InputError(f"{path}: not a SentencePiece model; wanted a .model file or a Hugging Face "
+                             f"folder") from None
         ids = self.model.bos_id(), self.model.eos_id(), self.model.pad_id()
-        super().__init__(str(path), {'tokenizer.model': Path(path)}, *ids, self.model.vocab_size(), file_sha256(path))
+        super().__init__(str(path), {'tokenizer.model': Path(path)}, *ids, self.model.vocab_size(),
+                         file_sha256(path))
 
     def encode(self, text:str) -> list[int]: return self.model.encode(text)
     def encode_many(self, texts:list) -> list[list[int]]: return self.model.encode(list(texts))
@@ -67,7 +70,8 @@ class SentencePieceTokenizer(Tokenizer):
         return ids, spans
 
 # %% ../../nbs/1_data/14_collate.ipynb #4757fc10
-TOKENIZER_FILES = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'tokenizer.model',
+TOKENIZER_FILES = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
+                   'tokenizer.model',
                    'vocab.json', 'merges.txt', 'vocab.txt')
 
 class FolderTokenizer(Tokenizer):
@@ -78,21 +82,28 @@ class FolderTokenizer(Tokenizer):
         from transformers import AutoTokenizer  # takes seconds to import
         try: loaded = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
         except Exception as e:
-            raise InputError(f"{path}: no tokenizer can be loaded from this folder ({str(e).strip().splitlines()[0]})") from None
-        if not loaded.is_fast: raise InputError(f"{path}: a tokenizer without tokenizer.json; convert it to the fast format first")
-        self.core = type(loaded.backend_tokenizer).from_str(loaded.backend_tokenizer.to_str())  # transformers resets its own at every call
+            raise InputError(f"{path}: no tokenizer can be loaded from this folder "
+                             f"({str(e).strip().splitlines()[0]})") from None
+        if not loaded.is_fast:
+            raise InputError(f"{path}: a tokenizer without tokenizer.json; convert it to the fast format "
+                             f"first")
+        # transformers resets its own at every call
+        self.core = type(loaded.backend_tokenizer).from_str(loaded.backend_tokenizer.to_str())
         self.core.encode_special_tokens = True
         self.core.no_truncation()
         self.core.no_padding()
         files = {name: Path(path)/name for name in TOKENIZER_FILES if (Path(path)/name).is_file()}
-        digest = hashlib.sha256(''.join(f'{name} {file_sha256(file)}\n' for name, file in files.items()).encode()).hexdigest()
+        digest = hashlib.sha256(''.join(f'{name} {file_sha256(file)}\n'
+                                        for name, file in files.items()).encode()).hexdigest()
         size = max(self.core.get_vocab().values()) + 1
-        super().__init__(str(path), files, loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id, size, digest)
+        super().__init__(str(path), files, loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id,
+                         size, digest)
 
     def encode(self, text:str) -> list[int]: return self.core.encode(text, add_special_tokens=False).ids
     def encode_many(self, texts:list) -> list[list[int]]:
         return [found.ids for found in self.core.encode_batch(list(texts), add_special_tokens=False)]
-    def decode(self, ids:list) -> str: return self.core.decode([int(i) for i in ids], skip_special_tokens=True)
+    def decode(self, ids:list) -> str:
+        return self.core.decode([int(i) for i in ids], skip_special_tokens=True)
 
     def spans(self, text:str) -> tuple[list[int], list[tuple[int, int]]]:
         "The ids, and for each the characters [start, end) of the text it stands for."
@@ -105,12 +116,16 @@ def load_tokenizer(
 ) -> Tokenizer:
     "The tokenizer at a path; one without BOS or EOS is an `InputError`."
     path = Path(path)
-    if not path.exists(): raise InputError(f"{path}: no such tokenizer; wanted a SentencePiece .model file or a Hugging Face folder")
-    if path.is_dir() and not (path/'tokenizer.json').exists() and (path/'tokenizer.model').exists(): path = path/'tokenizer.model'
+    if not path.exists():
+        raise InputError(f"{path}: no such tokenizer; wanted a SentencePiece .model file or a Hugging Face "
+                         f"folder")
+    if path.is_dir() and not (path/'tokenizer.json').exists() and (path/'tokenizer.model').exists():
+        path = path/'tokenizer.model'
     tokenizer = (FolderTokenizer if path.is_dir() else SentencePieceTokenizer)(path)
     known = lambda i: i is not None and i >= 0
     if not known(tokenizer.bos_id) or not known(tokenizer.eos_id):
-        raise InputError(f"{path}: the tokenizer has no BOS or no EOS token; both are needed, take the tokenizer of a LLaMA model")
+        raise InputError(f"{path}: the tokenizer has no BOS or no EOS token; both are needed, take the "
+                         f"tokenizer of a LLaMA model")
     if not known(tokenizer.pad_id): tokenizer.pad_id = tokenizer.eos_id
     return tokenizer
 
@@ -121,16 +136,21 @@ def train_tokenizer(
 ) -> bytes: # a SentencePiece model; the same for the same texts
     "A byte-pair tokenizer for small Python programs that gives every text back exactly (U+2581 becomes a space)."
     model = io.BytesIO()
-    whole = ['\n' + '\u2581' * indent for indent in (0, 4, 8, 12)] + ['\u2581' + digit for digit in string.digits]
-    visible = ''.join(c for c in map(chr, range(128)) if c in string.digits + string.ascii_letters + string.punctuation)
+    whole = ['\n' + '\u2581' * indent for indent in (0, 4, 8, 12)] + ['\u2581' + digit
+                                                                      for digit in string.digits]
+    visible = ''.join(c for c in map(chr, range(128)) if c in string.digits + string.ascii_letters
+                      + string.punctuation)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts), model_writer=model, model_type='bpe', vocab_size=vocab_size, hard_vocab_limit=False,
-            byte_fallback=True, character_coverage=.9995, required_chars=visible, user_defined_symbols=whole, split_digits=True,
+            sentence_iterator=iter(texts), model_writer=model, model_type='bpe', vocab_size=vocab_size,
+            hard_vocab_limit=False,
+            byte_fallback=True, character_coverage=.9995, required_chars=visible, user_defined_symbols=whole,
+            split_digits=True,
             normalization_rule_name='identity', add_dummy_prefix=False, remove_extra_whitespaces=False,
             unk_id=0, bos_id=1, eos_id=2, pad_id=3, max_sentence_length=1 << 24, num_threads=1, minloglevel=2)
     except RuntimeError as e:
-        raise InputError(f"no tokenizer of vocab_size {vocab_size} ({str(e).splitlines()[0]}); wanted some text and at least 400") from None
+        raise InputError(f"no tokenizer of vocab_size {vocab_size} ({str(e).splitlines()[0]}); wanted some "
+                         f"text and at least 400") from None
     return model.getvalue()
 
 # %% ../../nbs/1_data/14_collate.ipynb #60d8358e
@@ -166,23 +186,27 @@ def encode_row(
     max_length:int, # ids a row may have
 ) -> Example|None: # None when there is no output token to learn from
     "The token ids of one row: prompt and output tokenized apart."
-    return join_ids(tokenizer.encode(prompt_text(row)), tokenizer.encode(row['output']), tokenizer, max_length)
+    return join_ids(tokenizer.encode(prompt_text(row)), tokenizer.encode(row['output']), tokenizer,
+                    max_length)
 
 # %% ../../nbs/1_data/14_collate.ipynb #ed30e66b
 def encode_rows(
     rows:list, # rows as `read_rows` gives them
     tokenizer:Tokenizer,
     max_length:int, # ids a row may have
-) -> tuple[list, list, dict]: # examples; index in `rows` of each; counts: kept, truncated, no_room, empty_output
+# examples; index in `rows` of each; counts: kept, truncated, no_room, empty_output
+) -> tuple[list, list, dict]:
     "The token ids of all rows that leave something to learn from."
     texts = list(dict.fromkeys(map(prompt_text, rows)))
     prompts = dict(zip(texts, tokenizer.encode_many(texts)))
     outputs = tokenizer.encode_many([row['output'] for row in rows])
-    examples = [join_ids(prompts[prompt_text(row)], output, tokenizer, max_length) for row, output in zip(rows, outputs)]
+    examples = [join_ids(prompts[prompt_text(row)], output, tokenizer, max_length)
+                for row, output in zip(rows, outputs)]
     kept = [i for i, example in enumerate(examples) if example]
     empty = sum(not output for output in outputs)
     truncated = sum(not examples[i].terminated for i in kept)
-    counts = dict(kept=len(kept), truncated=truncated, no_room=len(rows) - len(kept) - empty, empty_output=empty)
+    counts = dict(kept=len(kept), truncated=truncated, no_room=len(rows) - len(kept) - empty,
+                  empty_output=empty)
     return [examples[i] for i in kept], kept, counts
 
 # %% ../../nbs/1_data/14_collate.ipynb #a8131a43
@@ -194,7 +218,8 @@ class Batch:
     attention_mask:Tensor # [batch, seq] int64, 1 up to each row's length
     rewards:Tensor # [batch] float32, 1 for a correct program
     terminated:Tensor # [batch] bool, false where the EOS was cut off
-    weights:Tensor|None=None # [batch, seq] or [batch, seq, n_future] float32, state-indexed; given by whoever weighs the tokens
+    # [batch, seq] or [batch, seq, n_future] float32, state-indexed; given by whoever weighs the tokens
+    weights:Tensor|None=None
 
     def to(self, device) -> 'Batch':
         "The same batch on another device."
@@ -209,7 +234,8 @@ def collate(
 ) -> Batch:
     "A batch of the examples, as wide as the longest."
     size = len(examples), max(len(example.input_ids) for example in examples)
-    input_ids, labels, attention_mask = torch.full(size, pad_id), torch.full(size, IGNORE_INDEX), torch.zeros(size, dtype=torch.long)
+    input_ids, labels, attention_mask = torch.full(size, pad_id), torch.full(size,
+        IGNORE_INDEX), torch.zeros(size, dtype=torch.long)
     for i, example in enumerate(examples):
         ids, n = torch.tensor(example.input_ids), len(example.input_ids)
         input_ids[i, :n], attention_mask[i, :n] = ids, 1
@@ -224,19 +250,23 @@ def check_right_padded(
     "Nothing, when in every row all tokens stand before all padding; else an `InputError`."
     rises = (attention_mask[:, 1:].bool() & ~attention_mask[:, :-1].bool()).any(1)
     if rises.any():
-        raise InputError(f"row {int(rises.nonzero()[0])} of the batch has padding before a token; wanted padding on the right only")
+        raise InputError(f"row {int(rises.nonzero()[0])} of the batch has padding before a token; wanted "
+                         f"padding on the right only")
 
 # %% ../../nbs/1_data/14_collate.ipynb #0fb7cba3
 def bug_tokens(
     row:dict, # a row as `read_rows` gives it
     tokenizer:Tokenizer,
     example:Example, # of that row
-) -> tuple[int, int]|None: # first and last state, both included; None without a known mistake, or when it was cut off
+# first and last state, both included; None without a known mistake, or when it was cut off
+) -> tuple[int, int]|None:
     "The states in which the tokens of the known mistake were chosen: t with x_{t+1} in `metadata.bug_span`."
     if row['metadata'].get('bug_span') is None: return None
     start, end = row['metadata']['bug_span']
-    spans = [*tokenizer.spans(row['output'])[1], (len(row['output']), len(row['output']) + 1)]  # EOS after the last character
-    hits = [example.n_prompt - 1 + i for i, (a, b) in enumerate(spans) if a < max(end, start + 1) and b > start]
+    # EOS after the last character
+    spans = [*tokenizer.spans(row['output'])[1], (len(row['output']), len(row['output']) + 1)]
+    hits = [example.n_prompt - 1 + i for i, (a, b) in enumerate(spans) if a < max(end, start + 1)
+            and b > start]
     hits = [t for t in hits if t + 1 < len(example.input_ids)]
     return (hits[0], hits[-1]) if hits else None
 
@@ -254,7 +284,8 @@ def nearest(
 ) -> tuple[int, int]: # ids shared, index in `ordered`
     "The longest beginning that any of some ordered lists shares with another list, and the first neighbour that has it."
     at = bisect_left(ordered, ids)
-    return max(((n_shared(ordered[j], ids), j) for j in range(max(0, at - 1), min(at + 1, len(ordered)))), key=lambda found: found[0])
+    return max(((n_shared(ordered[j], ids), j) for j in range(max(0, at - 1), min(at + 1, len(ordered)))),
+               key=lambda found: found[0])
 
 # %% ../../nbs/1_data/14_collate.ipynb #9629a05a
 def nearest_programs(
@@ -279,12 +310,14 @@ def nearest_programs(
 def find_twins(
     examples:list, # [N] `Example`s
     table:RowTable, # of the same rows
-) -> np.ndarray: # [N] int32, for an incorrect row the index of its twin; -1 for correct rows and where no program is correct
+# [N] int32, for an incorrect row the index of its twin; -1 for correct rows and where no program is correct
+) -> np.ndarray:
     "The correct program of the same problem that shares the longest beginning with each incorrect one (then the longest end)."
     twins, by_problem = np.full(len(table), -1, np.int32), np.argsort(table.problems, kind='stable')
     for members in np.split(by_problem, np.flatnonzero(np.diff(table.problems[by_problem])) + 1):
         right, wrong = members[table.labels[members]], members[~table.labels[members]]
         if not len(right): continue
-        found = nearest_programs([examples[i].input_ids for i in right], [examples[i].input_ids for i in wrong])
+        found = nearest_programs([examples[i].input_ids for i in right],
+                                 [examples[i].input_ids for i in wrong])
         twins[wrong] = right[found]
     return twins

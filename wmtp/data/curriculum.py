@@ -59,10 +59,12 @@ def check_stages(
         if not before < stage.until <= 1:
             raise InputError(f"{at}: until is {stage.until}; wanted a number above {before} and at most 1")
         for name, weight in zip(BINS, stage.weights):
-            if not (isfinite(weight) and weight >= 0): raise InputError(f"{at}: {name} is {weight}; wanted a number from 0")
+            if not (isfinite(weight) and weight >= 0):
+                raise InputError(f"{at}: {name} is {weight}; wanted a number from 0")
         if not stage.weights.any(): raise InputError(f"{at} gives every bin the weight 0; wanted one above 0")
         before = stage.until
-    if before != 1: raise InputError(f"{at}: until is {before}; wanted 1, the end of the run, in the last stage")
+    if before != 1:
+        raise InputError(f"{at}: until is {before}; wanted 1, the end of the run, in the last stage")
 
 # %% ../../nbs/1_data/13a_curriculum.ipynb #1b2b5863
 def stage_at(
@@ -103,19 +105,23 @@ class CurriculumPlan:
         labels:str='uniform', # uniform | balanced, within each bin
         keep:np.ndarray|None=None, # [N] bool, rows that take part; None = all
         max_repeats:int|None=None, # times a row may be drawn in the run, >= 1; None = any
-        window:int=1, # batches of one step, all processes together, of which no two may share a row; 1 = not looked at
+        # batches of one step, all processes together, of which no two may share a row; 1 = not looked at
+        window:int=1,
         packing:bool=False, # programs will share rows: the budget counts tokens, not the rectangle
     ):
         check_stages(stages)
         if n_total < 1: raise InputError(f"the run has {n_total} batches; wanted at least 1")
-        if labels not in ('uniform', 'balanced'): raise InputError(f"data.curriculum.labels is {labels!r}; wanted uniform or balanced")
-        if max_repeats is not None and max_repeats < 1: raise InputError(f"data.max_repeats is {max_repeats}; wanted at least 1, or null")
+        if labels not in ('uniform', 'balanced'):
+            raise InputError(f"data.curriculum.labels is {labels!r}; wanted uniform or balanced")
+        if max_repeats is not None and max_repeats < 1:
+            raise InputError(f"data.max_repeats is {max_repeats}; wanted at least 1, or null")
         self.table, self.seed, self.stages, self.tokens_per_batch, self.n_total = table, seed, stages, tokens_per_batch, n_total
         self.max_repeats, self.window, self.packing = max_repeats, window, packing
         self.part, self.rows = (table, None) if keep is None else narrow(table, keep)
         self.decks = self.make_decks(labels == 'balanced')
         self.sizes = np.array([[len(deck) for deck in decks] for decks in self.decks]) # [4, decks of a bin]
-        self.shuffled = lru_cache(maxsize=16)(lambda b, k, turn: np.random.default_rng(derive_seed(seed, 'deck', b, k, turn))
+        self.shuffled = lru_cache(maxsize=16)(lambda b, k, turn: np.random.default_rng(derive_seed(seed,
+            'deck', b, k, turn))
                                               .permutation(self.decks[b][k]))
         self.starts, self.drawn, self.ends = [0], [np.zeros(4, np.int64)], self.stage_ends()
         self.batches = lru_cache(maxsize=2)(lambda block: self.plan_block(block))
@@ -127,15 +133,18 @@ def make_decks(self:CurriculumPlan,
 ) -> list: # for each bin its decks: [rows], or [incorrect rows, correct rows]
     "The rows of each bin; an `InputError` where a stage cannot draw what it wants."
     bins, labels = bin_of(self.part.difficulty), self.part.labels
-    decks = [[np.flatnonzero((bins == b) & side) for side in ((~labels, labels) if balanced else (True,))] for b in range(4)]
+    decks = [[np.flatnonzero((bins == b) & side) for side in ((~labels, labels) if balanced else (True,))]
+             for b in range(4)]
     has_rows = np.array([any(map(len, pair)) for pair in decks])
     for i, stage in enumerate(self.stages):
         if shares(stage.weights, has_rows) is None:
             there = ', '.join(name for name, there in zip(BINS, has_rows) if there)
-            raise InputError(f"{stage_name(i, self.stages)} wants only bins without rows; the data has {there or 'no rows'}")
+            raise InputError(f"{stage_name(i, self.stages)} wants only bins without rows; the data has "
+                             f"{there or 'no rows'}")
         for b in np.flatnonzero(stage.weights * has_rows):
             if not all(map(len, decks[b])):
-                raise InputError(f"bin {BINS[b]} has {len(decks[b][1])} correct and {len(decks[b][0])} incorrect programs, both are needed; "
+                raise InputError(f"bin {BINS[b]} has {len(decks[b][1])} correct and {len(decks[b][0])} "
+                                 f"incorrect programs, both are needed; "
                                  "use data.curriculum.labels=uniform")
     return decks
 
@@ -159,7 +168,8 @@ def deal(self:CurriculumPlan,
         first, last, size = (start + n - 1 - k) // n, (stop + n - 1 - k) // n, self.sizes[b, k]
         if last == first: continue
         turns = range(first // size, (last - 1) // size + 1)
-        hands.append(np.concatenate([self.shuffled(b, k, turn) for turn in turns])[first - turns[0] * size:last - turns[0] * size])
+        hands.append(np.concatenate([self.shuffled(b, k, turn) for turn in turns])[first - turns[0]
+            * size:last - turns[0] * size])
     return np.concatenate(hands)
 
 # %% ../../nbs/1_data/13a_curriculum.ipynb #0ac03c62
@@ -184,9 +194,11 @@ def plan_block(self:CurriculumPlan,
     first, drawn = self.starts[block], self.drawn[block]
     i = bisect_right(self.ends, first)
     most = self.sizes.min(1) * self.sizes.shape[1] * self.max_repeats - drawn if self.max_repeats else np.where(self.sizes.min(1), 2**62, 0)
-    share, rng = shares(self.stages[i].weights, most > 0), np.random.default_rng(derive_seed(self.seed, 'block', block))
+    share, rng = shares(self.stages[i].weights,
+                        most > 0), np.random.default_rng(derive_seed(self.seed, 'block', block))
     if share is None:
-        raise InputError(f"{stage_name(i, self.stages)}: every row of its bins was drawn {self.max_repeats} times by batch {first} of {self.n_total}; "
+        raise InputError(f"{stage_name(i, self.stages)}: every row of its bins was drawn {self.max_repeats} "
+                         f"times by batch {first} of {self.n_total}; "
                          "raise data.max_repeats, or make the run shorter")
     counts = whole_numbers(share, self.block_size(share, self.ends[i] - first), rng.random())
     counts = np.minimum(counts, most)
@@ -196,7 +208,8 @@ def plan_block(self:CurriculumPlan,
     if self.window > 1: batches = apart(batches, 1, len(self.table), first, self.window, self.__getitem__)
     batches = batches[:self.ends[i] - first]
     if not batches:
-        raise InputError(f"{stage_name(i, self.stages)}: a step takes {self.window} batches, more than its bins have rows for without drawing one "
+        raise InputError(f"{stage_name(i, self.stages)}: a step takes {self.window} batches, more than its "
+                         f"bins have rows for without drawing one "
                          "twice; lower training.gradient_accumulation_steps or training.tokens_per_batch")
     if len(self.starts) == block + 1:
         self.starts.append(first + len(batches))

@@ -50,7 +50,8 @@ class Layout:
         "What a model gave, one program a row again."
         if self.places is None: return values
         flat = values.flatten(0, 1).index_select(0, self.places)
-        return flat.new_zeros(self.shape[0] * self.shape[1], *flat.shape[1:]).index_copy(0, self.slots, flat).unflatten(0, self.shape)
+        return flat.new_zeros(self.shape[0] * self.shape[1],
+                              *flat.shape[1:]).index_copy(0, self.slots, flat).unflatten(0, self.shape)
 
 # %% ../../nbs/1_data/14a_packing.ipynb #47295669
 def lay_out(
@@ -62,13 +63,17 @@ def lay_out(
     if not packing: return Layout(batch.input_ids, tuple(batch.input_ids.shape))
     real = batch.attention_mask.bool()
     lengths = real.sum(1).tolist()
-    if not min(lengths): raise InputError(f"row {lengths.index(0)} of the batch has no token; wanted at least one in every row")
+    if not min(lengths):
+        raise InputError(f"row {lengths.index(0)} of the batch has no token; wanted at least one in every row")
     width, device = max(lengths), batch.input_ids.device
     row, start = (torch.tensor(x, device=device) for x in first_fit(lengths, width))
     program, t = real.nonzero(as_tuple=True)
     places, slots, size = row[program] * width + start[program] + t, program * real.shape[1] + t, (int(row.max()) + 1) * width
-    def spread(values, fill): return torch.full((size,), fill, device=device).index_copy(0, places, values).unflatten(0, (-1, width))
-    return Layout(spread(batch.input_ids[real], 0), tuple(real.shape), spread(t, 0), spread(program, -1), places, slots)
+    def spread(values, fill):
+        return torch.full((size,), fill, device=device).index_copy(0, places,
+                                                                   values).unflatten(0, (-1, width))
+    return Layout(spread(batch.input_ids[real], 0), tuple(real.shape), spread(t, 0), spread(program, -1),
+                  places, slots)
 
 # %% ../../nbs/1_data/14a_packing.ipynb #901b3fc5
 def document_mask(

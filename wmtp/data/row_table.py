@@ -21,11 +21,13 @@ class RowTable:
     labels:np.ndarray # [N] bool, true = the program is correct
     problems:np.ndarray # [N] int32, equal for programs of one problem
     lengths:np.ndarray # [N] int32, tokens of prompt and output together
-    twins:np.ndarray|None=None # [N] int32, for an incorrect row the index of its correct twin; -1 for none and for correct rows
+    # [N] int32, for an incorrect row the index of its correct twin; -1 for none and for correct rows
+    twins:np.ndarray|None=None
     difficulty:np.ndarray|None=None # [N] int8, level 1 to 11, 0 = unrated; not given = all unrated
 
     def __post_init__(self):
-        if self.difficulty is None: object.__setattr__(self, 'difficulty', np.zeros(len(self.labels), np.int8))
+        if self.difficulty is None:
+            object.__setattr__(self, 'difficulty', np.zeros(len(self.labels), np.int8))
 
     def __len__(self): return len(self.labels)
 
@@ -38,7 +40,8 @@ def row_table(
     number = {}
     problems = [number.setdefault(problem_id(row), len(number)) for row in rows]
     difficulty = np.array([row['metadata'].get('difficulty', 0) for row in rows], np.int8)
-    return RowTable(np.array([row['is_correct'] for row in rows], bool), np.array(problems, np.int32), np.asarray(lengths, np.int32),
+    return RowTable(np.array([row['is_correct'] for row in rows], bool), np.array(problems, np.int32),
+                    np.asarray(lengths, np.int32),
                     difficulty=difficulty)
 
 # %% ../../nbs/1_data/12c_row_table.ipynb #c9c02e75
@@ -50,10 +53,12 @@ def keep_rows(
 ) -> np.ndarray: # [N] bool
     "Which rows take part: correct ones alone or all, within a range of levels, both ends included."
     if not 0 <= min_difficulty <= max_difficulty <= 11:
-        raise InputError(f"data.min_difficulty {min_difficulty} and data.max_difficulty {max_difficulty}: wanted 0 <= min <= max <= 11")
+        raise InputError(f"data.min_difficulty {min_difficulty} and data.max_difficulty {max_difficulty}: "
+                         f"wanted 0 <= min <= max <= 11")
     keep = (table.difficulty >= min_difficulty) & (table.difficulty <= max_difficulty)
     if correct_only: keep &= table.labels
-    if not keep.any(): raise InputError(f"none of {len(table)} rows is left by correct_only {correct_only} and "
+    if not keep.any():
+        raise InputError(f"none of {len(table)} rows is left by correct_only {correct_only} and "
                                         f"difficulty {min_difficulty} to {max_difficulty}; widen the choice")
     return keep
 
@@ -68,7 +73,8 @@ def narrow(
         place = np.full(len(table) + 1, -1, np.int32) # one more, so that twin -1 stays -1
         place[rows] = np.arange(len(rows))
         twins = place[table.twins[rows]]
-    return RowTable(table.labels[rows], table.problems[rows], table.lengths[rows], twins, table.difficulty[rows]), rows
+    return RowTable(table.labels[rows], table.problems[rows], table.lengths[rows], twins,
+                    table.difficulty[rows]), rows
 
 # %% ../../nbs/1_data/12c_row_table.ipynb #a70f62f2
 def occurrence(

@@ -45,12 +45,17 @@ def one_class(
 # %% ../../nbs/1_data/13_sampling.ipynb #513fe904
 def both_classes(
     table:RowTable,
-) -> tuple: # rows sorted by problem and class; first place and count [P] there of each problem's incorrect rows; of its correct rows
+# rows sorted by problem and class; first place and count [P] there of each problem's incorrect rows; of its
+# correct rows
+) -> tuple:
     "Where the incorrect and the correct programs stand of each problem that has both."
     codes, counts = np.unique(table.problems.astype(np.int64) * 2 + table.labels, return_counts=True)
     members, first = np.lexsort((table.labels, table.problems)), np.cumsum(counts) - counts
-    left = np.flatnonzero(codes[:-1] ^ 1 == codes[1:]) # groups whose right neighbour is the other class of the same problem
-    if not len(left): raise InputError("no problem has both correct and incorrect programs; use data.sampling=uniform or balanced")
+    # groups whose right neighbour is the other class of the same problem
+    left = np.flatnonzero(codes[:-1] ^ 1 == codes[1:])
+    if not len(left):
+        raise InputError("no problem has both correct and incorrect programs; use data.sampling=uniform or "
+                         "balanced")
     return members, (first[left], counts[left]), (first[left + 1], counts[left + 1])
 
 def draw_pairs(
@@ -74,9 +79,11 @@ def draw_matched(
     members, (wrong_first, wrong_count), (first, count) = both_classes(table)
     inside = lambda first, count: np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
     place = lambda rows, count: (np.repeat(np.arange(len(count)), count)
-                                 + table.lengths[rows] * (1 + spread * rng.random(len(rows))) / (table.lengths.max() * (1 + spread) + 1))
+                                 + table.lengths[rows] * (1 + spread * rng.random(len(rows)))
+                                 / (table.lengths.max() * (1 + spread) + 1))
     wrong, right = members[inside(wrong_first, wrong_count)], members[inside(first, count)]
-    here, there = place(wrong, wrong_count), place(right, count) # problem + blurred length as a fraction: one line for all problems
+    # problem + blurred length as a fraction: one line for all problems
+    here, there = place(wrong, wrong_count), place(right, count)
     order, ends = np.argsort(there), np.cumsum(count)
     low, high = np.repeat(ends - count, wrong_count), np.repeat(ends - 1, wrong_count)
     after = np.searchsorted(there[order], here)
@@ -84,7 +91,9 @@ def draw_matched(
     partner = right[np.where(np.abs(there[before] - here) <= np.abs(there[after] - here), before, after)]
     lengths = table.lengths[np.stack([partner, wrong], 1)].astype(np.int64)
     close = lengths.max(1) - lengths.min(1) <= max_gap * lengths.min(1)
-    if not close.any(): raise InputError("no incorrect program has a correct one of nearly its length; use data.sampling=pairs")
+    if not close.any():
+        raise InputError("no incorrect program has a correct one of nearly its length; use "
+                         "data.sampling=pairs")
     return rng.permutation(np.stack([partner, wrong], 1)[close])
 
 # %% ../../nbs/1_data/13_sampling.ipynb #c564983f
@@ -93,9 +102,12 @@ def draw_twins(
     rng:np.random.Generator,
 ) -> np.ndarray: # [M, 2] int64 rows: correct twin, incorrect
     "Every incorrect program that has a correct twin, once and beside it, in random order."
-    if table.twins is None: raise InputError("data.sampling is twins and the table has none; give RowTable what find_twins returns")
+    if table.twins is None:
+        raise InputError("data.sampling is twins and the table has none; give RowTable what find_twins "
+                         "returns")
     wrong = np.flatnonzero(table.twins >= 0)
-    if not len(wrong): raise InputError("no incorrect program has a correct twin; use data.sampling=uniform or balanced")
+    if not len(wrong):
+        raise InputError("no incorrect program has a correct twin; use data.sampling=uniform or balanced")
     return rng.permutation(np.stack([table.twins[wrong], wrong], 1))
 
 # %% ../../nbs/1_data/13_sampling.ipynb #f7190325
@@ -118,7 +130,8 @@ def draw_balanced(
     members, n = [np.flatnonzero(~table.labels), np.flatnonzero(table.labels)], len(table)
     sizes = np.array([len(rows) for rows in members])
     if not sizes.all():
-        raise InputError(f"the data has {sizes[1]} correct and {sizes[0]} incorrect programs, both are needed; use data.sampling=uniform")
+        raise InputError(f"the data has {sizes[1]} correct and {sizes[0]} incorrect programs, both are "
+                         f"needed; use data.sampling=uniform")
     card = deal(sizes, np.array([n - n // 2, n // 2]), rng)
     return rng.permutation(np.concatenate(members)[card + np.repeat([0, sizes[0]], [n - n // 2, n // 2])])
 
@@ -130,8 +143,10 @@ def draw_epoch(
     sampling:str, # one of SAMPLINGS
 ) -> np.ndarray: # [M] int64 row indices; [M, 2] (correct, incorrect) for pairs, matched_pairs and twins
     "The rows of one epoch in random order, a pure function of the arguments."
-    if sampling not in SAMPLINGS: raise InputError(f"data.sampling is {sampling!r}; wanted one of {', '.join(SAMPLINGS)}")
-    if not len(table): raise InputError("there are no rows to draw from; every one was left out while reading or tokenizing")
+    if sampling not in SAMPLINGS:
+        raise InputError(f"data.sampling is {sampling!r}; wanted one of {', '.join(SAMPLINGS)}")
+    if not len(table):
+        raise InputError("there are no rows to draw from; every one was left out while reading or tokenizing")
     rng = np.random.default_rng(derive_seed(seed, 'draw', epoch))
     if sampling == 'uniform': return rng.permutation(len(table))
     if sampling == 'balanced': return draw_balanced(table, rng)
@@ -193,7 +208,9 @@ def pack(
     packing:bool=False, # programs will share rows, of whatever length they are
 ) -> list[np.ndarray]: # int64 row indices of each batch, unit after unit
     "Batches of units of similar length in random order, or for packed rows of units as they come."
-    if packing: return [units[part].ravel() for part in cut_by_sum(lengths[units].sum(1, dtype=np.int64), tokens_per_batch)]
+    if packing:
+        return [units[part].ravel() for part in cut_by_sum(lengths[units].sum(1, dtype=np.int64),
+                                                           tokens_per_batch)]
     width = lengths[units].max(1).astype(np.int64)
     order = np.argsort(-width * (1 + spread * rng.random(len(units))), kind='stable')
     batches = [units[order[part]].ravel() for part in cut(width[order] * units.shape[1], tokens_per_batch)]
@@ -214,7 +231,8 @@ def plan_epoch(
     drawn = draw_epoch(table, epoch, seed, sampling)
     units = drawn if drawn.ndim == 2 else drawn[:, None]
     if seen is not None: units = within_cap(table, units, seen, max_repeats, sampling == 'balanced')
-    return pack(units, table.lengths, tokens_per_batch, np.random.default_rng(derive_seed(seed, 'plan', epoch)), spread, packing)
+    return pack(units, table.lengths, tokens_per_batch,
+                np.random.default_rng(derive_seed(seed, 'plan', epoch)), spread, packing)
 
 # %% ../../nbs/1_data/13_sampling.ipynb #e639fe69
 class BatchPlan:
@@ -227,11 +245,13 @@ class BatchPlan:
         n_epochs:float, # above 0; the last epoch may be a part of one
         keep:np.ndarray|None=None, # [N] bool, rows that take part; None = all
         max_repeats:int|None=None, # times a row may be drawn in the run, >= 1; None = any
-        window:int=1, # batches of one step, all processes together, of which no two may share a row; 1 = not looked at
+        # batches of one step, all processes together, of which no two may share a row; 1 = not looked at
+        window:int=1,
         packing:bool=False, # programs will share rows: the budget counts tokens, not the rectangle
     ):
         if not n_epochs > 0: raise InputError(f"training.n_epochs is {n_epochs}; wanted a number above 0")
-        if max_repeats is not None and max_repeats < 1: raise InputError(f"data.max_repeats is {max_repeats}; wanted at least 1, or null")
+        if max_repeats is not None and max_repeats < 1:
+            raise InputError(f"data.max_repeats is {max_repeats}; wanted at least 1, or null")
         self.table, self.seed, self.sampling, self.tokens_per_batch, self.n_epochs = table, seed, sampling, tokens_per_batch, n_epochs
         self.max_repeats, self.window, self.packing, self.starts, self.seen = max_repeats, window, packing, [0], []
         self.part, self.rows = (table, None) if keep is None else narrow(table, keep)
@@ -247,14 +267,17 @@ def plan(self:BatchPlan,
     if self.max_repeats:
         if not self.seen: self.seen = [np.zeros(len(self.part), np.int32)]
         seen = self.seen[epoch]
-    batches = plan_epoch(self.part, epoch, self.seed, self.sampling, self.tokens_per_batch, seen=seen, max_repeats=self.max_repeats,
+    batches = plan_epoch(self.part, epoch, self.seed, self.sampling, self.tokens_per_batch, seen=seen,
+                         max_repeats=self.max_repeats,
                          packing=self.packing)
     if self.max_repeats and len(self.seen) == epoch + 1:
-        self.seen.append(seen + np.bincount(np.concatenate([[], *batches]).astype(int), minlength=len(self.part)).astype(np.int32))
+        self.seen.append(seen + np.bincount(np.concatenate([[], *batches]).astype(int),
+                                            minlength=len(self.part)).astype(np.int32))
     if self.rows is not None: batches = [self.rows[rows] for rows in batches]
     if self.window == 1 or not batches: return batches
     if epoch == 0 and len(batches) < self.window:
-        raise InputError(f"a step takes {self.window} batches and all rows make only {len(batches)}: some would come twice in a step; "
+        raise InputError(f"a step takes {self.window} batches and all rows make only {len(batches)}: some "
+                         f"would come twice in a step; "
                          "lower training.gradient_accumulation_steps or training.tokens_per_batch")
     width = 2 if self.sampling in ('pairs', 'matched_pairs', 'twins') else 1
     return apart(batches, width, len(self.table), self.starts[epoch], self.window, self.__getitem__)
@@ -301,7 +324,8 @@ def held_out(
 ) -> set: # names
     "The problems to hold out, a pure function of their names and the seed."
     ranked = sorted(set(names), key=lambda name: (derive_seed(seed, 'split', name), name))
-    if len(ranked) < 2: raise InputError(f"holding problems out needs at least 2; the data has {len(ranked)}: set data.valid")
+    if len(ranked) < 2:
+        raise InputError(f"holding problems out needs at least 2; the data has {len(ranked)}: set data.valid")
     return set(ranked[:min(max(1, round(share * len(ranked))), len(ranked) - 1)])
 
 def split_by_problem(

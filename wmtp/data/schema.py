@@ -59,7 +59,8 @@ def finite_float(
     text:str, # a JSON number with a point or an exponent
 ) -> float: # finite
     "The number; one that overflows is a `BadRow`."
-    if math.isinf(number := float(text)): raise BadRow('number', f"the number {text[:20]} is out of range; wanted a finite one")
+    if math.isinf(number := float(text)):
+        raise BadRow('number', f"the number {text[:20]} is out of range; wanted a finite one")
     return number
 
 def short_int(
@@ -75,21 +76,26 @@ def no_constant(
     "Always a `BadRow`: these literals are not JSON."
     raise BadRow('number', f"{name} is not JSON; wanted a number, true, false or null")
 
-DECODER = json.JSONDecoder(object_pairs_hook=unique_keys, parse_float=finite_float, parse_int=short_int, parse_constant=no_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=unique_keys, parse_float=finite_float, parse_int=short_int,
+                           parse_constant=no_constant)
 
 # %% ../../nbs/1_data/10_schema.ipynb #7e527282
 def parse_line(
     line:bytes, # one line, with or without its line end
 ) -> dict: # the JSON object of that line
     "The object on one line; anything that is not exactly one strict JSON object is a `BadRow`."
-    if line.startswith(codecs.BOM_UTF8): raise BadRow('byte order mark', "a byte order mark; save the file as UTF-8 without it")
+    if line.startswith(codecs.BOM_UTF8):
+        raise BadRow('byte order mark', "a byte order mark; save the file as UTF-8 without it")
     if not line.strip(): raise BadRow('blank line', "a blank line; wanted a JSON object")
     if b'\0' in line: raise BadRow('NUL', f"a NUL byte at byte {line.index(0) + 1}; wanted JSON text")
     try: row = DECODER.decode(line.decode('utf-8'))
-    except UnicodeDecodeError as e: raise BadRow('not UTF-8', f"byte {e.start + 1} is not UTF-8; save the file as UTF-8") from None
-    except json.JSONDecodeError as e: raise BadRow('not JSON', f"not JSON: {e.msg.removesuffix(' at')} at character {e.pos + 1}") from None
+    except UnicodeDecodeError as e:
+        raise BadRow('not UTF-8', f"byte {e.start + 1} is not UTF-8; save the file as UTF-8") from None
+    except json.JSONDecodeError as e:
+        raise BadRow('not JSON', f"not JSON: {e.msg.removesuffix(' at')} at character {e.pos + 1}") from None
     except RecursionError: raise BadRow('nesting', "nested too deeply; wanted a plain object") from None
-    if not isinstance(row, dict): raise BadRow('not an object', f"{shown(row)} is not an object; wanted one with {', '.join(FIELDS)}")
+    if not isinstance(row, dict):
+        raise BadRow('not an object', f"{shown(row)} is not an object; wanted one with {', '.join(FIELDS)}")
     return row
 
 def shown(
@@ -112,8 +118,10 @@ def check_types(
 ) -> None:
     "Nothing, when every field is there and has exactly its type; else a `BadRow` naming the first that is not."
     for name, wanted in types.items():
-        if name not in row: raise BadRow('missing field', f"{prefix}{name} is missing; wanted {WANTED[wanted]}")
-        if type(row[name]) is not wanted: raise BadRow('wrong type', f"{prefix}{name} is {shown(row[name])}; wanted {WANTED[wanted]}")
+        if name not in row:
+            raise BadRow('missing field', f"{prefix}{name} is missing; wanted {WANTED[wanted]}")
+        if type(row[name]) is not wanted:
+            raise BadRow('wrong type', f"{prefix}{name} is {shown(row[name])}; wanted {WANTED[wanted]}")
 
 # %% ../../nbs/1_data/10_schema.ipynb #0942e557
 def check_text(
@@ -126,10 +134,13 @@ def check_text(
         if '\0' in value: raise BadRow('NUL', f"{name} holds a NUL character; wanted text")
         try: value.isascii() or value.encode()
         except UnicodeEncodeError as e:
-            raise BadRow('lone surrogate', f"{name} holds half a surrogate pair at character {e.start + 1}; wanted text") from None
+            raise BadRow('lone surrogate', f"{name} holds half a surrogate pair at character {e.start + 1}; "
+                                           f"wanted text") from None
     elif isinstance(value, (dict, list)):
-        if not depth: raise BadRow('nesting', f"{name} is nested more than 8 levels deep; wanted a plain object")
-        for inner in (value if isinstance(value, list) else [*value, *value.values()]): check_text(name, inner, depth - 1)
+        if not depth:
+            raise BadRow('nesting', f"{name} is nested more than 8 levels deep; wanted a plain object")
+        for inner in (value if isinstance(value, list) else [*value, *value.values()]):
+            check_text(name, inner, depth - 1)
 
 # %% ../../nbs/1_data/10_schema.ipynb #3bc4b720
 def check_meaning(
@@ -139,13 +150,16 @@ def check_meaning(
     for name in ('instruction', 'output', 'task_id'):
         if not row[name].strip(): raise BadRow('blank text', f"{name} is blank; wanted text")
     level, problem, ending = row['metadata']['difficulty'], row['metadata'].get('problem'), SUFFIX.search(row['task_id'])
-    if not 0 <= level <= 11: raise BadRow('out of range', f"metadata.difficulty is {level}; wanted 0 (unrated) to 11")
+    if not 0 <= level <= 11:
+        raise BadRow('out of range', f"metadata.difficulty is {level}; wanted 0 (unrated) to 11")
     if problem is not None and (type(problem) is not str or not problem.strip()):
         raise BadRow('wrong type', f"metadata.problem is {shown(problem)}; wanted a name")
     if not ending and problem is None:
-        raise BadRow('no problem', f"task_id {shown(row['task_id'])}: wanted an ending _correct_N or _incorrect_N, or metadata.problem")
+        raise BadRow('no problem', f"task_id {shown(row['task_id'])}: wanted an ending _correct_N or "
+                                   f"_incorrect_N, or metadata.problem")
     if ending and (ending[1] == 'correct') != row['is_correct']:
-        raise BadRow('label contradiction', f"task_id ends in {ending[0]} but is_correct is {shown(row['is_correct'])}; make them agree")
+        raise BadRow('label contradiction', f"task_id ends in {ending[0]} but is_correct is "
+                                            f"{shown(row['is_correct'])}; make them agree")
 
 # %% ../../nbs/1_data/10_schema.ipynb #09a9398b
 def check_bug_span(
@@ -154,8 +168,10 @@ def check_bug_span(
     "Nothing, when `metadata.bug_span` is absent, null, or two positions in `output`; else a `BadRow`."
     span = row['metadata'].get('bug_span')
     if span is None: return
-    if not (type(span) is list and [type(x) for x in span] == [int, int] and 0 <= span[0] <= span[1] <= len(row['output'])):
-        raise BadRow('out of range', f"metadata.bug_span is {shown(span)}; wanted null or [start, end] within 0 and {len(row['output'])}")
+    if not (type(span) is list and [type(x) for x in span] == [int, int]
+            and 0 <= span[0] <= span[1] <= len(row['output'])):
+        raise BadRow('out of range', f"metadata.bug_span is {shown(span)}; wanted null or [start, end] "
+                                     f"within 0 and {len(row['output'])}")
 
 # %% ../../nbs/1_data/10_schema.ipynb #8222c271
 def check_row(
@@ -186,15 +202,18 @@ def numbered_lines(
         with (gzip.open if packed else open)(path, 'rb') as f:
             for number, line in enumerate(f, 1): yield number, line
     except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise InputError(f"{path}:{number + 1}: the gzip data is cut short or damaged ({e}); copy the file again") from None
-    except OSError as e: raise InputError(f"{path}: cannot be read ({e.strerror}); check its permissions") from None
+        raise InputError(f"{path}:{number + 1}: the gzip data is cut short or damaged ({e}); copy the file "
+                         f"again") from None
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror}); check its permissions") from None
 
 # %% ../../nbs/1_data/10_schema.ipynb #12c0af27
 @dataclass
 class Seen:
     "What earlier lines of a file said: where each task was, and the label of each program."
     task_ids:dict = field(default_factory=dict) # task_id -> line number
-    labels:dict = field(default_factory=dict) # (problem, output) -> (line number, label), label None once contested
+    # (problem, output) -> (line number, label), label None once contested
+    labels:dict = field(default_factory=dict)
 
     def check(self,
         row:dict, # a row with nothing wrong in itself
@@ -202,12 +221,14 @@ class Seen:
     ) -> None:
         "Nothing, when the row agrees with the lines before it; else a `BadRow`."
         if (first := self.task_ids.setdefault(row['task_id'], number)) != number:
-            raise BadRow('repeated task_id', f"task_id {shown(row['task_id'])} is also on line {first}; wanted each once")
+            raise BadRow('repeated task_id', f"task_id {shown(row['task_id'])} is also on line {first}; "
+                                             f"wanted each once")
         program = problem_id(row), row['output']
         first, label = self.labels.setdefault(program, (number, row['is_correct']))
         if label is not row['is_correct']:
             self.labels[program] = first, None
-            raise BadRow('both labels', f"the program of line {first}, now is_correct {shown(row['is_correct'])}; wanted one label", first)
+            raise BadRow('both labels', f"the program of line {first}, now is_correct "
+                                        f"{shown(row['is_correct'])}; wanted one label", first)
 
 # %% ../../nbs/1_data/10_schema.ipynb #3a5a555c
 @dataclass
@@ -223,7 +244,8 @@ class ReadReport:
 
     def __str__(self):
         reasons = ', '.join(f"{kind} {n}" for kind, n in sorted(self.reasons.items()))
-        return f"{self.path}: {self.n_rows} rows; lines left out: {self.n_skipped}" + (f" ({reasons})" if reasons else '')
+        return f"{self.path}: {self.n_rows} rows; lines left out: {self.n_skipped}" + (f" ({reasons})"
+            if reasons else '')
 
 # %% ../../nbs/1_data/10_schema.ipynb #bae0a43c
 def read_rows(
@@ -231,7 +253,8 @@ def read_rows(
     on_bad_row:str='error', # error | skip
 ) -> tuple[list[dict], ReadReport]: # rows in the order of the file; what was found
     "The rows of a file and a report; a bad line is an `InputError` naming file, line and reason, or is skipped and counted."
-    if on_bad_row not in ('error', 'skip'): raise InputError(f"data.on_bad_row is {on_bad_row!r}; wanted error or skip")
+    if on_bad_row not in ('error', 'skip'):
+        raise InputError(f"data.on_bad_row is {on_bad_row!r}; wanted error or skip")
     rows, seen, report = {}, Seen(), ReadReport(str(path))
     for number, line in numbered_lines(path):
         try:
@@ -241,8 +264,10 @@ def read_rows(
         else:
             rows[number] = row
             for name in ignored: report.ignored_fields[name] = report.ignored_fields.get(name, 0) + 1
-    if not rows and not report.n_skipped: raise InputError(f"{path}: the file is empty; wanted one JSON object per line")
-    if not rows: raise InputError(f"{path}: no usable row in {report.n_skipped} lines; first: {report.first_bad}")
+    if not rows and not report.n_skipped:
+        raise InputError(f"{path}: the file is empty; wanted one JSON object per line")
+    if not rows:
+        raise InputError(f"{path}: no usable row in {report.n_skipped} lines; first: {report.first_bad}")
     report.n_rows, report.sha256 = len(rows), file_sha256(path)
     return [*rows.values()], report
 
@@ -254,7 +279,8 @@ def leave_out(
     on_bad_row:str, # error | skip
 ) -> None:
     "Counts the line, and an earlier one that it makes unusable; under `error` an `InputError` instead."
-    if on_bad_row == 'error': raise InputError(f"{place} (mend the line, or set data.on_bad_row=skip to leave such lines out)") from None
+    if on_bad_row == 'error':
+        raise InputError(f"{place} (mend the line, or set data.on_bad_row=skip to leave such lines out)") from None
     n = 1 + (rows.pop(bad.also, None) is not None)
     report.n_skipped += n
     report.reasons[bad.kind] = report.reasons.get(bad.kind, 0) + n

@@ -71,7 +71,8 @@ def completed(
     completion:str, # what the model wrote after the prompt
 ) -> str: # Python, it is hoped
     "The program that a completion means."
-    cut = min([completion.find(stop) for stop in benchmark.stop if stop in completion], default=len(completion))
+    cut = min([completion.find(stop) for stop in benchmark.stop if stop in completion],
+              default=len(completion))
     text = completion[:cut]
     if text.lstrip().startswith('```'): text = text.lstrip().split('\n', 1)[-1].split('\n```', 1)[0]
     return task.before + text + '\n'
@@ -103,7 +104,8 @@ def check_references(
     if wrong:
         first = failed.get(wrong[0])
         why = f'{first.reason}: {first.detail}' if first else 'passed, though it is known to fail'
-        raise RunError(f'{benchmark.name}: {len(wrong)} of {len(verdicts)} reference solutions do not do what they should, '
+        raise RunError(f'{benchmark.name}: {len(wrong)} of {len(verdicts)} reference solutions do not do '
+                       f'what they should, '
                        f'first {wrong[0]} ({why}); no model is judged until they do')
     return {'passed': len(verdicts) - len(failed), 'of': len(verdicts), 'known_to_fail': sorted(failed)}
 
@@ -115,7 +117,8 @@ def read_lines(
     try:
         opened = gzip.open if str(path).endswith('.gz') else open
         with opened(path, 'rt', encoding='utf-8') as f: return [json.loads(line) for line in f]
-    except (OSError, EOFError, ValueError) as e: raise InputError(f'{path}: {type(e).__name__}: {e}; wanted a JSONL file') from None
+    except (OSError, EOFError, ValueError) as e:
+        raise InputError(f'{path}: {type(e).__name__}: {e}; wanted a JSONL file') from None
 
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #ee4ed406
 def microcode(
@@ -125,11 +128,15 @@ def microcode(
     "The held-out problems of the embedded data set."
     folder = Path(folder or project_root()/'storage/datasets/microcode')
     rows = read_lines(folder/f'{split}.jsonl.gz')
-    right = {row['metadata']['problem']: row for row in reversed(rows) if row['is_correct']} # the first of each problem
-    tasks = [Task(p['problem'], prompt_text({'instruction': p['instruction'], 'input': ''}), right[p['problem']]['output'],
-                  calls=tuple(('f' + arguments, ast.literal_eval(answer)) for arguments, answer in p['tests']))
+    # the first of each problem
+    right = {row['metadata']['problem']: row for row in reversed(rows) if row['is_correct']}
+    tasks = [Task(p['problem'], prompt_text({'instruction': p['instruction'], 'input': ''}),
+                  right[p['problem']]['output'],
+                  calls=tuple(('f' + arguments, ast.literal_eval(answer))
+                              for arguments, answer in p['tests']))
              for p in read_lines(folder/'problems.jsonl.gz') if p['split'] == split]
-    return Benchmark(f'microcode-{split}', tuple(tasks), 'the instruction and a line break, as in training', ('\n\n',),
+    return Benchmark(f'microcode-{split}', tuple(tasks), 'the instruction and a line break, as in training',
+                     ('\n\n',),
                      CUT, '24 calls per problem, values compared with exact types', 3., (),
                      file_sha256(folder/'problems.jsonl.gz'))
 
@@ -143,10 +150,13 @@ def benchmark_place(
     "The published file of a benchmark, or `problems.jsonl.gz` of a prepared folder; an `InputError` says where it was looked for."
     own = project_root()/'storage/datasets'/name
     folders = [os.environ.get('WMTP_REAL_DATA'), own]
-    places = [Path(path)] if path else [*(Path(folder)/FILES[name] for folder in folders if folder), own/'processed']
+    places = [Path(path)] if path else [*(Path(folder)/FILES[name] for folder in folders if folder),
+                                        own/'processed']
     files = [place/'problems.jsonl.gz' if place.is_dir() else place for place in places]
     found = next((file for file in files if file.is_file()), None)
-    if not found: raise InputError(f'{name} needs its file {FILES[name]} or a prepared folder; looked for {", ".join(map(str, places))}')
+    if not found:
+        raise InputError(f'{name} needs its file {FILES[name]} or a prepared folder; looked for '
+                         f'{", ".join(map(str, places))}')
     return found
 
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #50b7542b
@@ -155,7 +165,8 @@ def recorded_tasks(
     file:Path, # from `benchmark_place`
 ) -> list: # (record, reference program) of each task, in the order of the benchmark
     "The tasks of a published file or a prepared folder."
-    if file.name != 'problems.jsonl.gz': return [(record, code) for _, record, code in read_tasks(name, file_tasks(file))]
+    if file.name != 'problems.jsonl.gz':
+        return [(record, code) for _, record, code in read_tasks(name, file_tasks(file))]
     rows = [row for path in sorted(file.parent.glob('*.jsonl')) for row in read_lines(path)]
     programs = {row['metadata']['problem']: row['output'] for row in rows}
     return [(record, programs[record['problem']]) for record in read_lines(file)]
@@ -163,7 +174,8 @@ def recorded_tasks(
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #b427728d
 ASKED = ('You are an expert Python programmer, and here is your task: {text} '
          'Your code should pass these tests:\n\n{tests}\n[BEGIN]\n')
-STOPS = {0: ('\nclass', '\nassert', '\n"""', '\nprint', '\nif', '\n<|/', '\n```'), 3: ('[DONE]',)} # examples -> where a completion ends
+# examples -> where a completion ends
+STOPS = {0: ('\nclass', '\nassert', '\n"""', '\nprint', '\nif', '\n<|/', '\n```'), 3: ('[DONE]',)}
 EXAMPLES = 2, 3, 4 # tasks shown, from the ten that are meant for it
 
 def mbpp_prompt(
@@ -182,7 +194,8 @@ def shadowed_names(
 ) -> tuple: # sorted
     "Names of Python's own that the reference defines anew and the test uses."
     with warnings.catch_warnings(action='ignore'): # '\d' in a reference is no news to anybody here
-        defined = {node.name for node in ast.parse(code).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        defined = {node.name for node in ast.parse(code).body
+                   if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     used = {node.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Name)}
     return tuple(sorted(defined & used & set(dir(builtins))))
 
@@ -191,7 +204,8 @@ def unix(text:str) -> str: return text.replace('\r\n', '\n')
 def mbpp_task(record, code, solved):
     "The task of one record."
     test, code, setup = unix('\n'.join(record['tests'])), unix(code), unix(record['setup'])
-    return Task(record['problem'], mbpp_prompt(record, solved), code, test=test, setup=setup, entry=shadowed_names(code, test))
+    return Task(record['problem'], mbpp_prompt(record, solved), code, test=test, setup=setup,
+                entry=shadowed_names(code, test))
 
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #16336603
 KNOWN_TO_FAIL = 'mbpp/367', 'mbpp/927' # their setup needs a class of the program's, which comes after it
@@ -205,15 +219,18 @@ def mbpp(
     if shots not in STOPS or subset not in ('test', 'all'):
         raise InputError(f'MBPP {subset!r} with {shots} examples; wanted test or all, 0 or 3')
     if subset == 'all' and shots:
-        raise InputError('MBPP all with examples would ask for the examples themselves; wanted shots=0, or subset test')
+        raise InputError('MBPP all with examples would ask for the examples themselves; wanted shots=0, or '
+                         'subset test')
     file = benchmark_place('mbpp', path)
     read = [(int(r['problem'].split('/')[1]), r, code) for r, code in recorded_tasks('mbpp', file)]
     solved = [(r, unix(code)) for number, r, code in read if number in EXAMPLES][:shots]
-    tasks = [mbpp_task(r, code, solved) for number, r, code in read if subset == 'all' or mbpp_split(number) == 'test']
+    tasks = [mbpp_task(r, code, solved) for number, r, code in read if subset == 'all' or mbpp_split(number)
+             == 'test']
     rule = 'tasks 2, 3 and 4 solved, sentence and all tests, [BEGIN]' if shots else 'docstring with the sentence and the first test'
     failing = tuple(t.task_id for t in tasks if t.task_id in KNOWN_TO_FAIL)
     return Benchmark(f'mbpp-{subset}-{shots}shot', tuple(tasks), rule, STOPS[shots], CUT,
-                     'setup, program, then the three asserts in another process', 3., failing, file_sha256(file))
+                     'setup, program, then the three asserts in another process', 3., failing,
+                     file_sha256(file))
 
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #ddeb7904
 def humaneval(
@@ -223,20 +240,25 @@ def humaneval(
     file, tasks = benchmark_place('humaneval', path), []
     for r, code in recorded_tasks('humaneval', file):
         given = r['instruction'][:r['instruction'].rindex(f"def {r['entry_point']}(")]
-        tasks.append(Task(r['problem'], r['instruction'], code, before=r['instruction'], test=r['tests'][0], given=given))
+        tasks.append(Task(r['problem'], r['instruction'], code, before=r['instruction'], test=r['tests'][0],
+                          given=given))
     stop = '\nclass', '\ndef', '\n#', '\n@', '\nprint', '\nif', '\n```'
     return Benchmark('humaneval', tuple(tasks), 'signature and docstring as published', stop,
-                     f'{CUT}; put after the prompt', 'check(candidate) in another process', 3., (), file_sha256(file))
+                     f'{CUT}; put after the prompt', 'check(candidate) in another process', 3., (),
+                     file_sha256(file))
 
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #81c0aef8
-BENCHMARKS = {'microcode': microcode, 'microcode-valid': partial(microcode, split='valid'), 'humaneval': humaneval,
-              'mbpp': mbpp, 'mbpp-0shot': partial(mbpp, shots=0), 'mbpp-all-0shot': partial(mbpp, subset='all', shots=0)}
+BENCHMARKS = {'microcode': microcode, 'microcode-valid': partial(microcode, split='valid'),
+              'humaneval': humaneval,
+              'mbpp': mbpp, 'mbpp-0shot': partial(mbpp, shots=0),
+              'mbpp-all-0shot': partial(mbpp, subset='all', shots=0)}
 
 def load_benchmark(
     name:str, # a key of BENCHMARKS
     path=None, # its file or folder; None = look for it
 ) -> Benchmark:
     "A benchmark by its name."
-    if name not in BENCHMARKS: raise InputError(f'no benchmark is called {name!r}; wanted one of {", ".join(BENCHMARKS)}')
+    if name not in BENCHMARKS:
+        raise InputError(f'no benchmark is called {name!r}; wanted one of {", ".join(BENCHMARKS)}')
     make = BENCHMARKS[name]
     return make(folder=path) if name.startswith('microcode') else make(path=path)

@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..core import InputError, RunError, last_true_index
-from wmtp.evaluation.metrics import (as_array, compute_auroc, compute_brier, compute_ece, compute_explained_variance,
-    compute_pairwise_accuracy, compute_token_variance, explained_variance_ceiling, flat_choices, length_only_accuracy, prompt_only_scores,
+from wmtp.evaluation.metrics import (as_array, compute_auroc, compute_brier, compute_ece,
+                                     compute_explained_variance,
+    compute_pairwise_accuracy, compute_token_variance, explained_variance_ceiling, flat_choices,
+    length_only_accuracy, prompt_only_scores,
     quarters)
 from ..value_weighting.td_error import compute_td_errors, compute_td_stats
 
@@ -38,7 +40,8 @@ def outcome_variance(
     "The variance of the outcome among the programs of the same problem, unbiased."
     _, problem = np.unique(np.asarray(problems), return_inverse=True)
     n, passed = np.bincount(problem), np.bincount(problem, weights=as_array(rewards))
-    with np.errstate(invalid='ignore', divide='ignore'): return (passed / n * (1 - passed / n) * n / (n - 1))[problem]
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return (passed / n * (1 - passed / n) * n / (n - 1))[problem]
 
 def audit_martingale(
     td:Tensor, # [batch, seq] float32, from `compute_td_errors`
@@ -56,9 +59,11 @@ def audit_martingale(
     budget = np.full(len(td), np.nan)
     if ended.any(): budget[ended] = outcome_variance(as_array(rewards)[ended], np.asarray(problems)[ended])
     known = np.isfinite(budget)
-    spent = as_array(torch.where(state_mask, td.double(), 0.).square().sum(1))[known].mean() if known.any() else float('nan')
+    spent = as_array(torch.where(state_mask, td.double(),
+                                 0.).square().sum(1))[known].mean() if known.any() else float('nan')
     out['variance_budget'] = float(budget[known].mean()) if known.any() else float('nan')
-    out['budget_ratio'] = float(spent / out['variance_budget']) if out['variance_budget'] > 0 else float('nan')
+    out['budget_ratio'] = float(spent
+                                / out['variance_budget']) if out['variance_budget'] > 0 else float('nan')
     return out
 
 # %% ../../nbs/7_evaluation/34a_credit_metrics.ipynb #e4b7a3af
@@ -70,23 +75,29 @@ def draw_hits(
 ) -> np.ndarray: # [...] probability of at least one hit
     "1 - C(n-m, draws) / C(n, draws), as a product."
     miss = np.ones(np.broadcast(n, m, draws).shape)
-    for i in range(k): miss = np.where(i < np.asarray(draws), miss * np.maximum(n - m - i, 0) / np.maximum(n - i, 1), miss)
+    for i in range(k):
+        miss = np.where(i < np.asarray(draws), miss * np.maximum(n - m - i, 0) / np.maximum(n - i, 1), miss)
     return 1 - miss
 
 # %% ../../nbs/7_evaluation/34a_credit_metrics.ipynb #40dc6af8
 def locate_bugs(
     td:Tensor, # [batch, seq] float32
     state_mask:Tensor, # [batch, seq] bool
-    bug_spans:Tensor, # [batch, 2] int64, first and last choice of the bug (state index, inclusive), -1 where there is none
-) -> dict: # int64 arrays over the programs whose bug has a counted choice: n, n_bug, before, tied, tied_bug; their rows
+    # [batch, 2] int64, first and last choice of the bug (state index, inclusive), -1 where there is none
+    bug_spans:Tensor,
+# int64 arrays over the programs whose bug has a counted choice: n, n_bug, before, tied, tied_bug; their rows
+) -> dict:
     "Where the bug's most negative td stands among the choices of its program."
     position = torch.arange(td.shape[1], device=td.device)
-    in_bug = state_mask & (position >= bug_spans[:, :1]) & (position <= bug_spans[:, 1:]) & (bug_spans[:, :1] >= 0)
+    in_bug = state_mask & (position >= bug_spans[:, :1]) & (position
+                                                            <= bug_spans[:, 1:]) & (bug_spans[:, :1] >= 0)
     best = torch.where(in_bug, td, torch.inf).amin(1, keepdim=True)
     tied = state_mask & (td == best)
-    counts = dict(n=state_mask, n_bug=in_bug, before=state_mask & (td < best), tied=tied, tied_bug=in_bug & tied)
+    counts = dict(n=state_mask, n_bug=in_bug, before=state_mask & (td < best), tied=tied,
+                  tied_bug=in_bug & tied)
     rows = in_bug.any(1)
-    return dict({name: x.sum(1)[rows].cpu().numpy() for name, x in counts.items()}, rows=rows.nonzero()[:, 0].cpu().numpy())
+    return dict({name: x.sum(1)[rows].cpu().numpy() for name, x in counts.items()},
+                rows=rows.nonzero()[:, 0].cpu().numpy())
 
 def compute_bug_metrics(
     td:Tensor, # [batch, seq] float32
@@ -98,8 +109,11 @@ def compute_bug_metrics(
     bug, out = locate_bugs(td, state_mask, torch.as_tensor(bug_spans, device=td.device)), {}
     n, m, b, e, f = (bug[name] for name in ('n', 'n_bug', 'before', 'tied', 'tied_bug'))
     mean = lambda x: float(np.mean(x)) if len(n) else float('nan')
-    for k in ks: out[f'bug_hit@{k}'], out[f'bug_chance@{k}'] = mean(draw_hits(e, f, k - b, k)), mean(draw_hits(n, m, k, k))
-    return dict(out, bug_rank=mean(b + (e + 1) / (f + 1)), bug_rank_chance=mean((n + 1) / (m + 1)), n_bugs=float(len(n)))
+    for k in ks:
+        out[f'bug_hit@{k}'], out[f'bug_chance@{k}'] = mean(draw_hits(e, f, k - b,
+                                                                     k)), mean(draw_hits(n, m, k, k))
+    return dict(out, bug_rank=mean(b + (e + 1) / (f + 1)), bug_rank_chance=mean((n + 1) / (m + 1)),
+                n_bugs=float(len(n)))
 
 # %% ../../nbs/7_evaluation/34a_credit_metrics.ipynb #1bf4468b
 def pad_rows(
@@ -119,21 +133,27 @@ def gather_programs(
     problems, # [batch]
     bug_spans=None, # [batch] pairs or None
     terminated=None, # [batch] or None
-) -> tuple: # values float32, state_mask bool, rewards float32, problems array, bug_spans int64 [n, 2], terminated bool
+# values float32, state_mask bool, rewards float32, problems array, bug_spans int64 [n, 2], terminated bool
+) -> tuple:
     "The programs with at least one counted choice, as tensors on the CPU; an `InputError` where the parts do not fit."
     n = len(values)
-    spans = [(-1, -1) if s is None else tuple(int(i) for i in s) for s in ([None] * n if bug_spans is None else bug_spans)]
+    spans = [(-1, -1) if s is None else tuple(int(i) for i in s)
+             for s in ([None] * n if bug_spans is None else bug_spans)]
     terminated = torch.ones(n) if terminated is None else terminated
-    sizes = dict(state_mask=len(state_mask), rewards=len(rewards), problems=len(problems), bug_spans=len(spans), terminated=len(terminated))
+    sizes = dict(state_mask=len(state_mask), rewards=len(rewards), problems=len(problems),
+                 bug_spans=len(spans), terminated=len(terminated))
     for name, size in sizes.items():
         if size != n: raise InputError(f"{size} {name} for {n} rows of values; wanted one for each")
-    if [len(row) for row in values] != [len(row) for row in state_mask]: raise InputError("rows of values and state_mask differ in length")
+    if [len(row) for row in values] != [len(row) for row in state_mask]:
+        raise InputError("rows of values and state_mask differ in length")
     values = pad_rows(values).float()
     mask = pad_sequence([torch.as_tensor(row).detach().cpu().bool() for row in state_mask], batch_first=True)
     kept = mask.any(1)
     if not kept.any():
-        raise InputError(f"none of {n} programs has a counted choice; wanted at least one: is max_length shorter than the prompts?")
-    rewards, terminated, spans = (torch.as_tensor(x).detach().cpu()[kept] for x in (rewards, terminated, spans))
+        raise InputError(f"none of {n} programs has a counted choice; wanted at least one: is max_length "
+                         f"shorter than the prompts?")
+    rewards, terminated, spans = (torch.as_tensor(x).detach().cpu()[kept]
+                                  for x in (rewards, terminated, spans))
     return values[kept], mask[kept], rewards.float(), np.asarray(problems)[kept.numpy()], spans, terminated.bool()
 
 # %% ../../nbs/7_evaluation/34a_credit_metrics.ipynb #e7f2649a
@@ -146,7 +166,8 @@ def check_finite(
     after = torch.nn.functional.one_hot(last_true_index(state_mask) + 1, values.shape[1] + 1)[:, :-1].bool()
     bad = ~values.isfinite() & (state_mask | (after & ~terminated[:, None]))
     if bad.any():
-        raise RunError(f"the critic gave {bad.sum()} values that are not finite, in {bad.any(1).sum()} of {len(values)} programs; "
+        raise RunError(f"the critic gave {bad.sum()} values that are not finite, in {bad.any(1).sum()} of "
+                       f"{len(values)} programs; "
                        "wanted finite values: look for a loss that diverged, or lower the learning rate")
 
 # %% ../../nbs/7_evaluation/34a_credit_metrics.ipynb #515befac
@@ -157,7 +178,8 @@ def value_summary(
     problems, # [batch]
 ) -> dict: # str -> float
     "What the forecasts rank right: pairwise accuracies beside their baselines, and AUROC by position."
-    last, first = (values.gather(1, at[:, None])[:, 0] for at in (last_true_index(state_mask), state_mask.long().argmax(1)))
+    last, first = (values.gather(1, at[:, None])[:, 0] for at in (last_true_index(state_mask),
+                                                                  state_mask.long().argmax(1)))
     n_choices = state_mask.sum(1)
     mean = torch.where(state_mask, values.double(), 0.).sum(1) / n_choices
     pairwise = lambda scores: compute_pairwise_accuracy(scores, rewards, problems)
@@ -179,9 +201,11 @@ def probability_summary(
     "What the forecasts mean as probabilities: Brier, calibration error, explained variance and its ceiling, movement."
     flat = flat_choices(values, rewards, state_mask)
     ends = dict(first=state_mask.long().argmax(1), last=last_true_index(state_mask))
-    at_ends = {f'explained_variance_{name}': compute_explained_variance(values.gather(1, at[:, None])[:, 0], rewards)
+    at_ends = {f'explained_variance_{name}': compute_explained_variance(values.gather(1, at[:, None])[:, 0],
+                                                                        rewards)
                for name, at in ends.items()}
-    out = dict(brier=compute_brier(*flat), ece=compute_ece(*flat), explained_variance=compute_explained_variance(*flat), **at_ends,
+    out = dict(brier=compute_brier(*flat), ece=compute_ece(*flat),
+               explained_variance=compute_explained_variance(*flat), **at_ends,
                explained_variance_ceiling=explained_variance_ceiling(rewards, problems),
                token_variance=compute_token_variance(values, state_mask))
     for q in range(4):
@@ -196,13 +220,15 @@ def summarize_critic(
     state_mask, # the same shape or lengths, bool
     rewards, # [batch] 0 or 1
     problems, # [batch] the problem of each program: ints or names
-    bug_spans=None, # [batch] pairs (first, last) of state indices, inclusive; None or (-1, -1) where there is no bug
+    # [batch] pairs (first, last) of state indices, inclusive; None or (-1, -1) where there is no bug
+    bug_spans=None,
     terminated=None, # [batch] bool, false where the window cut the program off; None = all ended
     gamma:float=1.0, # discount per choice, in [0, 1]
     prob_values:bool=True, # false for a critic trained only by ranking
 ) -> dict: # str -> float: value/..., td/..., credit/...; NaN where the data cannot say
     "Every number by which a critic and its credit are judged. Programs without a counted choice take no part."
-    values, mask, rewards, problems, spans, terminated = gather_programs(values, state_mask, rewards, problems, bug_spans, terminated)
+    values, mask, rewards, problems, spans, terminated = gather_programs(values, state_mask, rewards,
+                                                                         problems, bug_spans, terminated)
     check_finite(values, mask, terminated)
     td = compute_td_errors(values, rewards, mask, gamma, terminated)
     groups = dict(value=value_summary(values, mask, rewards, problems), td=compute_td_stats(td, mask),
@@ -210,4 +236,5 @@ def summarize_critic(
     if prob_values:
         groups['value'] |= probability_summary(values, mask, rewards, problems)
         groups['td'] |= audit_martingale(td, mask, rewards, problems, terminated)
-    return {f'{group}/{name}': float(number) for group, numbers in groups.items() for name, number in numbers.items()}
+    return {f'{group}/{name}': float(number) for group, numbers in groups.items()
+            for name, number in numbers.items()}

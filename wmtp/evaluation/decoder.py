@@ -29,7 +29,8 @@ def padded(
     "The prompts as one tensor, filled up with 0."
     width = max(map(len, prompts))
     fill = [[0] * (width - len(prompt)) for prompt in prompts]
-    return torch.tensor([f + prompt if left else prompt + f for f, prompt in zip(fill, prompts)], device=device)
+    return torch.tensor([f + prompt if left else prompt + f for f, prompt in zip(fill, prompts)],
+                        device=device)
 
 # %% ../../nbs/appendix/decoding/69a_decoder.ipynb #e827062c
 class PolicyReader:
@@ -39,7 +40,8 @@ class PolicyReader:
 
     def begin(self, prompts): # -> [batch, 1, vocab]
         "Read the prompts; the logits of what follows."
-        self.at = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device) # the position that spoke last
+        # the position that spoke last
+        self.at = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device)
         self.cache = self.model.new_cache(len(prompts), max(map(len, prompts)) + GROWTH, self.n_drafts > 0)
         self.read(padded(prompts, self.device), 0)
         return self.logits(self.head(0, self.asked(self.at)))
@@ -47,7 +49,8 @@ class PolicyReader:
     def read(self, tokens, start_pos):
         "Run the blocks below the heads, as `Transformer.trunk` does; what the heads need stays here."
         model, self.start_pos = self.model, start_pos
-        self.place, self.seen = model.place(tokens.shape[1], start_pos, self.cache, device=self.device), model.tok_embeddings(tokens)
+        self.place, self.seen = model.place(tokens.shape[1], start_pos, self.cache,
+                                            device=self.device), model.tok_embeddings(tokens)
         for block, kept in zip(model.layers[:-1], self.cache): self.seen = block(self.seen, *self.place, kept)
 
     def head(self, k0, asked=None): # -> [batch, seq, dim], with `asked` [batch, 1, dim]
@@ -78,7 +81,8 @@ def draft(self:PolicyReader, at): # -> [batch, n_drafts, vocab]
 def make_room(self:PolicyReader, end):
     "At least `end` places."
     if (short := end - self.cache[0][0].shape[2]) > 0:
-        for i, pair in enumerate(self.cache): self.cache[i] = tuple(F.pad(x, (0, 0, 0, short + GROWTH)) for x in pair)
+        for i, pair in enumerate(self.cache):
+            self.cache[i] = tuple(F.pad(x, (0, 0, 0, short + GROWTH)) for x in pair)
 
 @patch
 def keep(self:PolicyReader, rows):
@@ -107,7 +111,8 @@ class CausalReader:
         return self.read(padded(prompts, self.device, left=True), (self.mask.cumsum(1) - 1).clamp(min=0))
 
     def read(self, tokens, positions):
-        return self.model(tokens, attention_mask=self.mask.long(), position_ids=positions, past_key_values=self.cache, use_cache=True,
+        return self.model(tokens, attention_mask=self.mask.long(), position_ids=positions,
+                          past_key_values=self.cache, use_cache=True,
                           logits_to_keep=1).logits
 
     def extend(self, tokens, starts, end): # -> [batch, 1, vocab]
@@ -143,14 +148,19 @@ def open_reader(
 ): # () -> a reader without rows, and the most tokens a row may have
     "How this model is read; an `InputError` where it cannot be."
     if isinstance(model, PeftModel):
-        if model.active_peft_config.is_prompt_learning: raise InputError('a PEFT adapter that lives in the prompt; wanted LoRA')
+        if model.active_peft_config.is_prompt_learning:
+            raise InputError('a PEFT adapter that lives in the prompt; wanted LoRA')
         model = model.get_base_model()
     n_future = model.args.n_future_tokens if isinstance(model, Transformer) else 1
-    if speculative and n_future == 1: raise InputError('speculative decoding needs heads that look further; this model has one head')
-    if isinstance(model, Transformer): return partial(PolicyReader, model, n_future - 1 if speculative else 0), model.args.max_seq_len
+    if speculative and n_future == 1:
+        raise InputError('speculative decoding needs heads that look further; this model has one head')
+    if isinstance(model, Transformer):
+        return partial(PolicyReader, model, n_future - 1 if speculative else 0), model.args.max_seq_len
     if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:
         raise InputError(f'{type(model).__name__} gives no logits; wanted a policy or a causal language model')
     config = model.config.get_text_config()
-    kinds = set(getattr(config, 'layer_types', None) or ['sliding' if getattr(config, 'sliding_window', None) else 'full_attention'])
-    if kinds != {'full_attention'}: raise InputError(f'{type(model).__name__} attends through a window; wanted full attention')
+    kinds = set(getattr(config, 'layer_types', None) or ['sliding' if getattr(config, 'sliding_window', None)
+                                                         else 'full_attention'])
+    if kinds != {'full_attention'}:
+        raise InputError(f'{type(model).__name__} attends through a window; wanted full attention')
     return partial(CausalReader, model), getattr(config, 'max_position_embeddings', None) or 1 << 30

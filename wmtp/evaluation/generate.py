@@ -26,7 +26,8 @@ class Generation:
     text:str # decoded, cut before the first stop string
     finish:str # eos | stop | length
     n_steps:int # passes of the model, that over the prompt included
-    accepted:list|None # [int] tokens that each pass after the first gave, 1 to n_future; None without speculation
+    # [int] tokens that each pass after the first gave, 1 to n_future; None without speculation
+    accepted:list|None
 
 @dataclass
 class Writing:
@@ -111,7 +112,8 @@ def advance(self:Rows,
         if not writing.finish: writing.take(ids[:n + 1])
     if ended := self.ended(): self.alive[ended] = 0
     moved = (n_ok + 1) * self.alive
-    self.starts, self.counts, self.fed = self.starts + moved, self.counts + moved, tokens.gather(1, n_ok[:, None])
+    self.starts, self.counts, self.fed = self.starts + moved, self.counts + moved, tokens.gather(1,
+        n_ok[:, None])
     if self.reader.n_drafts and (at is not None or len(ended) < len(self.writing)):
         self.draft(self.reader.draft(n_ok if at is None else at)[..., :logits.shape[2]])
         self.fed = torch.cat([self.fed, self.drafts], 1)
@@ -157,11 +159,15 @@ def begin(
     top_p:float,
 ) -> Rows: # each with its first token
     "Rows that have read their prompts."
-    logits, n_drafts = reader.begin([w.prompt for w in writing])[..., :writing[0].tokenizer.vocab_size], reader.n_drafts
-    if logits.isnan().any(): raise RunError('the logits after a prompt are NaN; the weights of this model are broken')
-    numbers = None if seeds is None else torch.stack([uniforms(seed, n_new + n_drafts) for seed in seeds]).to(reader.device)
+    logits, n_drafts = reader.begin([w.prompt for w in writing])[...,
+        :writing[0].tokenizer.vocab_size], reader.n_drafts
+    if logits.isnan().any():
+        raise RunError('the logits after a prompt are NaN; the weights of this model are broken')
+    numbers = None if seeds is None else torch.stack([uniforms(seed, n_new + n_drafts)
+                                                      for seed in seeds]).to(reader.device)
     zeros = torch.zeros(len(writing), dtype=torch.long, device=reader.device)
-    rows = Rows(reader, list(writing), temperature, top_p, numbers, reader.at, zeros, zeros + 1, zeros[:, None][:, :0], None)
+    rows = Rows(reader, list(writing), temperature, top_p, numbers, reader.at, zeros, zeros + 1,
+                zeros[:, None][:, :0], None)
     rows.advance(logits, reader.at)
     return rows
 
@@ -175,11 +181,13 @@ def write_all(
     batch_size:int,
 ) -> None:
     "Write every answer, at most `batch_size` at once."
-    waiting, n_new = deque(sorted(range(len(writing)), key=lambda i: -len(writing[i].prompt))), max(w.limit for w in writing)
+    waiting, n_new = deque(sorted(range(len(writing)), key=lambda i: -len(writing[i].prompt))), max(w.limit
+        for w in writing)
 
     def next_rows(n):
         chosen = [waiting.popleft() for _ in range(min(n, len(waiting)))]
-        return begin(new_reader(), [writing[i] for i in chosen], seeds and [seeds[i] for i in chosen], n_new, temperature, top_p)
+        return begin(new_reader(), [writing[i] for i in chosen], seeds and [seeds[i] for i in chosen], n_new,
+                     temperature, top_p)
 
     rows = next_rows(batch_size)
     while True:
@@ -195,21 +203,30 @@ def write_all(
         else: rows.step()
 
 # %% ../../nbs/7_evaluation/70_generate.ipynb #a28209e2
-def check_request(prompts, longest, vocab_size, max_new_tokens, temperature, top_p, seeds, stop, batch_size) -> None:
+def check_request(prompts, longest, vocab_size, max_new_tokens, temperature, top_p, seeds, stop,
+                  batch_size) -> None:
     "An `InputError` for what cannot be done; `prompts` are lists of ids."
     whole = lambda x: isinstance(x, int) and not isinstance(x, bool)
     if not (whole(max_new_tokens) and whole(batch_size) and min(max_new_tokens, batch_size) > 0):
-        raise InputError(f'max_new_tokens is {max_new_tokens!r}, batch_size {batch_size!r}; wanted whole numbers of at least 1')
-    if not 0 <= temperature < float('inf'): raise InputError(f'temperature is {temperature!r}; wanted 0 for greedy, or a number above 0')
+        raise InputError(f'max_new_tokens is {max_new_tokens!r}, batch_size {batch_size!r}; wanted whole '
+                         f'numbers of at least 1')
+    if not 0 <= temperature < float('inf'):
+        raise InputError(f'temperature is {temperature!r}; wanted 0 for greedy, or a number above 0')
     if not 0 < top_p <= 1: raise InputError(f'top_p is {top_p!r}; wanted a share above 0, up to 1')
-    if isinstance(stop, str) or not all(stop): raise InputError(f'stop is {stop!r}; wanted a tuple of strings that are not empty')
-    if seeds is not None and not (len(seeds) == len(prompts) and all(whole(seed) and 0 <= seed < 2**128 for seed in seeds)):
-        raise InputError(f'{len(seeds)} seeds for {len(prompts)} prompts; wanted a whole number from 0 for each')
+    if isinstance(stop, str) or not all(stop):
+        raise InputError(f'stop is {stop!r}; wanted a tuple of strings that are not empty')
+    if seeds is not None and not (len(seeds) == len(prompts)
+                                  and all(whole(seed) and 0 <= seed < 2**128 for seed in seeds)):
+        raise InputError(f'{len(seeds)} seeds for {len(prompts)} prompts; wanted a whole number from 0 for '
+                         f'each')
     for i, ids in enumerate(prompts):
         if not ids: raise InputError(f'prompt {i} is empty; begin it with BOS')
-        if len(ids) + 1 > longest: raise InputError(f'prompt {i} has {len(ids)} tokens; this model takes {longest} with the answer: shorten it')
+        if len(ids) + 1 > longest:
+            raise InputError(f'prompt {i} has {len(ids)} tokens; this model takes {longest} with the answer: '
+                             f'shorten it')
         if not 0 <= min(ids) <= max(ids) < vocab_size:
-            raise InputError(f'prompt {i} has ids from {min(ids)} to {max(ids)}; this tokenizer knows 0 to {vocab_size - 1}')
+            raise InputError(f'prompt {i} has ids from {min(ids)} to {max(ids)}; this tokenizer knows 0 to '
+                             f'{vocab_size - 1}')
 
 # %% ../../nbs/7_evaluation/70_generate.ipynb #562ae4b8
 def generate(
@@ -222,14 +239,20 @@ def generate(
     seeds:list|None=None, # of int, one per prompt; None = 0, 1, 2 ...; ignored when greedy
     stop:tuple=(), # strings that end an answer and are no part of it
     batch_size:int=16, # rows at once
-    speculative:bool=False, # draft with heads 2 and up; the same text when greedy, the same distribution otherwise
-    continues:bool=False, # the answer goes on inside the prompt's text, as base models do; else prompt and answer are texts of their own
+    # draft with heads 2 and up; the same text when greedy, the same distribution otherwise
+    speculative:bool=False,
+    # the answer goes on inside the prompt's text, as base models do; else prompt and answer are texts of
+    # their own
+    continues:bool=False,
 ) -> list[Generation]: # in the order of the prompts
     "Answers to all prompts, each as it would be alone; on the model's device, in evaluation mode, which is put back."
     new_reader, longest = open_reader(model, speculative)
-    prompts = [[tokenizer.bos_id, *tokenizer.encode(p)] if isinstance(p, str) else [int(i) for i in p] for p in prompts]
-    check_request(prompts, longest, tokenizer.vocab_size, max_new_tokens, temperature, top_p, seeds, stop, batch_size)
-    writing = [Writing(ids, min(max_new_tokens, longest - len(ids)), tokenizer, tuple(stop)) for ids in prompts]
+    prompts = [[tokenizer.bos_id, *tokenizer.encode(p)] if isinstance(p, str) else [int(i) for i in p]
+               for p in prompts]
+    check_request(prompts, longest, tokenizer.vocab_size, max_new_tokens, temperature, top_p, seeds, stop,
+                  batch_size)
+    writing = [Writing(ids, min(max_new_tokens, longest - len(ids)), tokenizer, tuple(stop))
+               for ids in prompts]
     seeds, was_training = (seeds or list(range(len(prompts)))) if temperature > 0 else None, model.training
     model.eval()
     try:

@@ -41,7 +41,8 @@ def compute_pairwise_accuracy(
     scores, is_correct = as_array(scores), as_array(is_correct) > .5
     if not np.isfinite(scores).all():
         n_bad = (~np.isfinite(scores)).sum()
-        raise InputError(f"{n_bad} of {len(scores)} scores are not finite; wanted finite numbers, see what the critic computed")
+        raise InputError(f"{n_bad} of {len(scores)} scores are not finite; wanted finite numbers, see what "
+                         f"the critic computed")
     if not len(scores): return float('nan')
     _, problem = np.unique(np.asarray(problems), return_inverse=True)
     order = np.lexsort((scores, problem))
@@ -113,7 +114,8 @@ def reliability_table(
     probs, outcomes = as_array(probs), as_array(outcomes)
     weights = np.ones(len(probs)) if weights is None else as_array(weights)
     at = np.clip((probs * n_bins).astype(int), 0, n_bins - 1)
-    total, said, happened = (np.bincount(at, weights=w, minlength=n_bins) for w in (weights, weights * probs, weights * outcomes))
+    total, said, happened = (np.bincount(at, weights=w, minlength=n_bins)
+                             for w in (weights, weights * probs, weights * outcomes))
     filled = np.maximum(total, 1e-300)
     return said / filled, happened / filled, total / total.sum()
 
@@ -147,7 +149,8 @@ def compute_explained_variance(
     "The share of the outcome's variance that the forecast takes away."
     values, outcomes = as_array(values), as_array(outcomes)
     variance = lambda x: np.average((x - np.average(x, weights=weights))**2, weights=weights)
-    return float(1 - variance(outcomes - values) / variance(outcomes)) if variance(outcomes) > 0 else float('nan')
+    return float(1 - variance(outcomes - values)
+                 / variance(outcomes)) if variance(outcomes) > 0 else float('nan')
 
 def explained_variance_ceiling(
     outcomes, # [n] 0 or 1, one per program

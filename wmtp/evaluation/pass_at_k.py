@@ -22,7 +22,8 @@ def pass_at_k(
     "The unbiased estimate of the chance that one of k programs passes (arXiv 2107.03374, Eq. 1)."
     if not 0 <= c <= n: raise InputError(f'{c} of {n} programs passed; wanted a count from 0 to {n}')
     if not 1 <= k <= n:
-        raise InputError(f'pass@{k} from {n} programs per problem; wanted k from 1 to {n}: make more samples or ask for a smaller k')
+        raise InputError(f'pass@{k} from {n} programs per problem; wanted k from 1 to {n}: make more samples '
+                         f'or ask for a smaller k')
     return float(1 - Fraction(comb(n - c, k), comb(n, k)))
 
 # %% ../../nbs/7_evaluation/72_pass_at_k.ipynb #4924278b
@@ -35,7 +36,8 @@ def bootstrap_interval(
     "The interval that holds the middle `level` of the means of problems drawn anew with replacement (percentile bootstrap)."
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2: raise InputError(f'an interval over {len(values)} problems; wanted at least 2')
-    drawn = np.random.default_rng(derive_seed('bootstrap', seed)).integers(0, len(values), (draws, len(values)))
+    drawn = np.random.default_rng(derive_seed('bootstrap', seed)).integers(0, len(values),
+                                                                           (draws, len(values)))
     low, high = np.quantile(values[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -52,5 +54,6 @@ def summarise(
     for k in ks:
         values = [pass_at_k(n, c, k) for n, c in counts]
         summary[f'pass_at_{k}'] = float(np.mean(values))
-        if len(values) > 1: summary[f'pass_at_{k}_low'], summary[f'pass_at_{k}_high'] = bootstrap_interval(values, seed)
+        if len(values) > 1:
+            summary[f'pass_at_{k}_low'], summary[f'pass_at_{k}_high'] = bootstrap_interval(values, seed)
     return summary

@@ -45,9 +45,11 @@ def make_requests(
     told:bool=False, # state in the prompt that the program is correct
 ) -> list: # [Request], all samples of a task together, tasks by length of their prompts
     "Everything that a model is to write."
-    prompts = [(tokenizer.bos_id, *tokenizer.encode(stated(task.prompt) if told else task.prompt)) for task in benchmark.tasks]
+    prompts = [(tokenizer.bos_id, *tokenizer.encode(stated(task.prompt) if told else task.prompt))
+               for task in benchmark.tasks]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    return [Request(i, n, prompts[i], derive_seed('sample', seed, benchmark.tasks[i].task_id, n)) for i in order for n in range(n_samples)]
+    return [Request(i, n, prompts[i], derive_seed('sample', seed, benchmark.tasks[i].task_id, n))
+            for i in order for n in range(n_samples)]
 
 # %% ../../nbs/7_evaluation/72b_samples.ipynb #e3f87a2b
 def in_units(
@@ -67,7 +69,8 @@ def unit_file(
 
 def read_unit(folder:Path, kind:str, number:int) -> list: # [dict]
     "The rows of a finished unit."
-    return [json.loads(line) for line in unit_file(folder, kind, number).read_text(encoding='utf-8').splitlines()]
+    return [json.loads(line)
+            for line in unit_file(folder, kind, number).read_text(encoding='utf-8').splitlines()]
 
 def do_units(
     folder:Path, # of the evaluation
@@ -76,7 +79,8 @@ def do_units(
     work:Callable, # work(number, unit) -> rows, JSON-ready
     rank:int=0,
     n_ranks:int=1,
-    told:Callable=lambda done, of: None, # called after every unit: how many of this process's units are done, of how many
+    # called after every unit: how many of this process's units are done, of how many
+    told:Callable=lambda done, of: None,
 ) -> None:
     "Do this process's share of the units that have no file yet."
     mine = [n for n in range(len(units)) if n % n_ranks == rank]
@@ -98,7 +102,8 @@ def answer_values(
 ) -> list: # [float|None] V at the last state; None for an answer that is empty or does not fit
     "The critic's last word on each answer."
     longest, device = critic.backbone.config.max_position_embeddings, next(critic.parameters()).device
-    examples = [join_ids(list(prompt[1:]), list(answer), tokenizer, longest) for prompt, answer in zip(prompts, answers)]
+    examples = [join_ids(list(prompt[1:]), list(answer), tokenizer, longest)
+                for prompt, answer in zip(prompts, answers)]
     kept, values = [i for i, example in enumerate(examples) if example], [None] * len(examples)
     lengths = np.array([len(examples[i].input_ids) for i in kept])
     for index in eval_batches(lengths, tokens_per_batch) if kept else []:
@@ -114,7 +119,8 @@ def choose_best(
     values:list, # [n] float or None, of one task's answers
 ) -> int:
     "The answer with the highest value; the first of equals, and one without a value only if none has any."
-    return max(range(len(values)), key=lambda i: (values[i] is not None, values[i] if values[i] is not None else 0., -i))
+    return max(range(len(values)), key=lambda i: (values[i] is not None, values[i] if values[i] is not None
+                                                  else 0., -i))
 
 def reranking(
     values:dict, # task -> [n] float or None
@@ -129,7 +135,8 @@ def reranking(
     if len(chosen) > 1: found['best_of_n_low'], found['best_of_n_high'] = bootstrap_interval(chosen, seed)
     known = [(v, p, task) for task in passed for v, p in zip(values[task], passed[task]) if v is not None]
     if known: found['pairwise'] = compute_pairwise_accuracy(*map(list, zip(*known)))
-    return {name: None if x != x else x for name, x in found.items()} # no pair of a right and a wrong answer: no pairwise accuracy
+    # no pair of a right and a wrong answer: no pairwise accuracy
+    return {name: None if x != x else x for name, x in found.items()}
 
 # %% ../../nbs/7_evaluation/72b_samples.ipynb #7ae96bfe
 def failure_counts(

@@ -12,16 +12,20 @@ from ..core import InputError
 def acceptance(
     generations:list, # of Generation, written with `speculative=True`
     n_future:int, # heads of the model
-) -> dict: # passes, tokens_per_pass, length_share {1: ...}, head_acceptance {2: ...}; ready for JSON, None where nothing was counted
+# passes, tokens_per_pass, length_share {1: ...}, head_acceptance {2: ...}; ready for JSON, None where
+# nothing was counted
+) -> dict:
     "How many tokens the passes gave, and how often each head's draft held once those before it did."
     if any(g.accepted is None for g in generations):
-        raise InputError('acceptance of answers that were written without drafts; wanted generate(..., speculative=True)')
+        raise InputError('acceptance of answers that were written without drafts; wanted generate(..., '
+                         'speculative=True)')
     lengths = [n for g in generations for n in g.accepted]
     refusable = [n for g in generations for n in g.accepted[:-1]]
     reached = {k: sum(n >= k for n in refusable) for k in range(1, n_future + 1)}
     return {'passes': len(lengths), 'tokens_per_pass': sum(lengths) / len(lengths) if lengths else None,
             'length_share': {str(k): lengths.count(k) / max(1, len(lengths)) for k in range(1, n_future + 1)},
-            'head_acceptance': {str(k): reached[k] / reached[k - 1] if reached[k - 1] else None for k in range(2, n_future + 1)}}
+            'head_acceptance': {str(k): reached[k] / reached[k - 1] if reached[k - 1] else None
+                                for k in range(2, n_future + 1)}}
 
 # %% ../../nbs/7_evaluation/70a_speculative.ipynb #4b58189c
 def speedup_bound(

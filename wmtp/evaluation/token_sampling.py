@@ -33,7 +33,8 @@ def draw(
     "The token that each number falls on, tokens lying in order of their ids."
     border = weights.cumsum(-1)
     place = (border <= u[..., None] * border[..., -1:]).sum(-1)
-    last = weights.shape[-1] - 1 - (weights.flip(-1) > 0).int().argmax(-1) # rounding must not give a token of probability 0
+    # rounding must not give a token of probability 0
+    last = weights.shape[-1] - 1 - (weights.flip(-1) > 0).int().argmax(-1)
     return place.minimum(last)
 
 # %% ../../nbs/appendix/decoding/69_token_sampling.ipynb #30fd40a5
@@ -48,7 +49,8 @@ def uniforms(
 def verify_greedy(
     logits:Tensor, # [batch, 1 + n_drafts, vocab] head 1 at the newest token and at each draft
     drafts:Tensor, # [batch, n_drafts] ids
-) -> tuple[Tensor, Tensor]: # [batch, 1 + n_drafts] ids; [batch] how many drafts hold: that many ids and one more are certain
+# [batch, 1 + n_drafts] ids; [batch] how many drafts hold: that many ids and one more are certain
+) -> tuple[Tensor, Tensor]:
     "Head 1's choices, and how far the drafts agree with them."
     chosen = logits.argmax(-1)
     return chosen, (chosen[:, :-1] == drafts).cumprod(1).sum(1)
@@ -66,6 +68,7 @@ def verify(
     if drafted is not None:
         p, q = (x.gather(2, drafts[..., None])[..., 0] for x in (probs[:, :-1], drafted))
         n_ok = (u[:, :-1, 2] * q < p).cumprod(1).sum(1)
-        left = (probs[rows, n_ok] - F.pad(drafted, (0, 0, 0, 1))[rows, n_ok]).clamp(min=0) # behind the last draft: all of p
+        # behind the last draft: all of p
+        left = (probs[rows, n_ok] - F.pad(drafted, (0, 0, 0, 1))[rows, n_ok]).clamp(min=0)
     last = draw(left, u[rows, n_ok, 0])[:, None]
     return torch.cat([drafts, last], 1).scatter(1, n_ok[:, None], last), n_ok

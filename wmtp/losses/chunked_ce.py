@@ -31,8 +31,11 @@ def matmul_dtype(
     device = hidden.device.type
     if torch.is_autocast_enabled(device): dtype = torch.get_autocast_dtype(device)
     elif hidden.dtype == output_weight.dtype: dtype = hidden.dtype
-    else: raise InputError(f"hidden is {hidden.dtype}, output_weight {output_weight.dtype}; make them equal, or use torch.autocast")
-    slow = device == 'cpu' and dtype.itemsize == 2 and not (dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported())
+    else:
+        raise InputError(f"hidden is {hidden.dtype}, output_weight {output_weight.dtype}; make them equal, "
+                         f"or use torch.autocast")
+    slow = device == 'cpu' and dtype.itemsize == 2 and not (dtype == torch.bfloat16
+                                                            and torch.cpu._is_avx512_bf16_supported())
     return torch.float32 if slow else dtype
 
 # %% ../../nbs/4_losses/40b_chunked_ce.ipynb #79eae6a5
@@ -46,12 +49,15 @@ class ChunkedCE:
     ):
         vocab, device = len(output_weight), output_weight.device
         self.weight, self.wide = output_weight.detach().to(dtype), torch.promote_types(dtype, torch.float32)
-        self.n_rows = min(n_rows, chunk_rows(vocab, device.type, train and dtype.itemsize > output_weight.dtype.itemsize))
+        self.n_rows = min(n_rows, chunk_rows(vocab, device.type,
+                                             train and dtype.itemsize > output_weight.dtype.itemsize))
         self.logits = torch.empty(self.n_rows, vocab, dtype=dtype, device=device)
-        n_block = 0 if dtype == self.wide else min(64, self.n_rows) if device.type == 'cpu' else self.n_rows # 64 rows stay in the cache
+        # 64 rows stay in the cache
+        n_block = 0 if dtype == self.wide else min(64, self.n_rows) if device.type == 'cpu' else self.n_rows
         self.block = torch.empty(n_block, vocab, dtype=self.wide, device=device)
         self.grad = torch.zeros_like(self.weight, dtype=self.wide) if train else None # [vocab, dim]
-        self.part = torch.empty_like(self.weight) if train and dtype != self.wide else None # one chunk's share of it, before it is widened
+        # one chunk's share of it, before it is widened
+        self.part = torch.empty_like(self.weight) if train and dtype != self.wide else None
 
 # %% ../../nbs/4_losses/40b_chunked_ce.ipynb #9bfba258
 def softmax_less_one_(
@@ -91,7 +97,8 @@ def exact_nll(self:ChunkedCE,
 ) -> Tensor: # [rows] nats, at least float32
     "The negative log-likelihood, however unlikely the target."
     logits = torch.mm(rows, self.weight.T, out=self.logits[:len(rows)])
-    log_p = lambda part, t: part.to(self.wide).log_softmax(-1).gather(1, t[:, None])[:, 0] # 64 rows at a time, for a copy is made
+    # 64 rows at a time, for a copy is made
+    log_p = lambda part, t: part.to(self.wide).log_softmax(-1).gather(1, t[:, None])[:, 0]
     return -torch.cat([log_p(*parts) for parts in zip(logits.split(64), targets.split(64))])
 
 # %% ../../nbs/4_losses/40b_chunked_ce.ipynb #444b3cdb
@@ -124,7 +131,8 @@ def run(self:ChunkedCE,
     keep:Tensor, # [...] bool, the rows to look at
     factors:Tensor, # [...] what each row's loss is multiplied by in the gradients
     train_rows:bool=False, # whether latents get a gradient
-) -> tuple[Tensor, Tensor|None]: # [...] nats, at least float32, 0 where not kept; [..., dim] gradient of factors * nll
+# [...] nats, at least float32, 0 where not kept; [..., dim] gradient of factors * nll
+) -> tuple[Tensor, Tensor|None]:
     "Loss and gradients of the kept rows."
     nll = torch.zeros(targets.shape, dtype=self.wide, device=hidden.device)
     grad = torch.zeros_like(hidden) if train_rows else None
@@ -134,6 +142,7 @@ def run(self:ChunkedCE,
             nll[at] = self.nll(rows, targets[at], f)
             found = self.gradients(rows, f, train_rows)
             if train_rows: grad[at] = found.to(grad.dtype)
-        for at in self.chunks(keep & ~(nll < 60)): # e^-60 is still a normal float32; NaN comes here too and stays NaN
+        # e^-60 is still a normal float32; NaN comes here too and stays NaN
+        for at in self.chunks(keep & ~(nll < 60)):
             nll[at] = self.exact_nll(hidden[at].to(self.weight.dtype), targets[at])
     return nll, grad

@@ -26,7 +26,8 @@ def head_targets(
 def head_weights(
     weights:Tensor, # [batch, seq] of the choice of x_{t+1}; or [batch, seq, n_future], one per head already
     n_future:int, # number of heads
-) -> Tensor: # [batch, seq, n_future]; [b, t, k-1] belongs to what head k predicts at t, 0 where there is nothing
+# [batch, seq, n_future]; [b, t, k-1] belongs to what head k predicts at t, 0 where there is nothing
+) -> Tensor:
     "The weight of each head's prediction at each position (conventions 3)."
     if weights.ndim == 3: return weights
     aligned = weights.new_zeros((*weights.shape, n_future))
@@ -55,7 +56,8 @@ def naive_mtp_ce_loss(
     targets = head_targets(labels, hidden.shape[2])
     logits = hidden @ output_weight.T
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    each = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction='none', ignore_index=IGNORE_INDEX).view(targets.shape)
+    each = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction='none',
+                           ignore_index=IGNORE_INDEX).view(targets.shape)
     return (each if weights is None else each * head_weights(weights, hidden.shape[2])).sum((0, 1))
 
 # %% ../../nbs/4_losses/40a_head_terms.ipynb #c5667a95
@@ -69,7 +71,8 @@ def per_head(
     if given is None: return torch.ones(n_future, device=device)
     given = torch.as_tensor(given, dtype=torch.float32, device=device).detach()
     if given.shape == (n_future,) and given.isfinite().all(): return given
-    raise InputError(f"{name} is {given.tolist()}; wanted {n_future} finite numbers, one per head (a count of 0 divides as 1)")
+    raise InputError(f"{name} is {given.tolist()}; wanted {n_future} finite numbers, one per head (a count "
+                     f"of 0 divides as 1)")
 
 def loss_inputs(
     labels:Tensor, # [batch, seq] token ids, -100 where ignored
@@ -82,11 +85,14 @@ def loss_inputs(
     targets = head_targets(labels, n_future)
     labelled = targets != IGNORE_INDEX
     if (labelled & ((targets < 0) | (targets >= vocab))).any():
-        raise InputError(f"labels hold {labels.min()} to {labels.max()}; wanted 0 to {vocab - 1}, or {IGNORE_INDEX} where there is none")
+        raise InputError(f"labels hold {labels.min()} to {labels.max()}; wanted 0 to {vocab - 1}, or "
+                         f"{IGNORE_INDEX} where there is none")
     if weights is None: weights = torch.ones_like(labels, dtype=torch.float32)
-    if weights.requires_grad: raise InputError("weights carry a graph, which the loss would drop; give it weights.detach()")
+    if weights.requires_grad:
+        raise InputError("weights carry a graph, which the loss would drop; give it weights.detach()")
     if weights.shape not in (labels.shape, targets.shape):
-        raise InputError(f"weights are {list(weights.shape)}; wanted {list(labels.shape)}, or {list(targets.shape)} with one per head")
+        raise InputError(f"weights are {list(weights.shape)}; wanted {list(labels.shape)}, or "
+                         f"{list(targets.shape)} with one per head")
     factors = torch.where(labelled, head_weights(weights.float(), n_future), 0.)
     return targets, factors * per_head(head_coefficients, n_future, labels.device, 'head_coefficients')
 
@@ -101,6 +107,7 @@ def common_factor(
     if not promised.any(): c = found.new_zeros(())
     else: c = (found / promised)[promised.abs().argmax()]
     if ((found - c * promised).abs() > 1e-6 * (c * promised).abs()).any():
-        raise RunError(f"the heads' sums were multiplied by {grad.tolist()}, the loss was told {scale.tolist()} up to a common factor; "
+        raise RunError(f"the heads' sums were multiplied by {grad.tolist()}, the loss was told "
+                       f"{scale.tolist()} up to a common factor; "
                        "give it scale=, the factor of each head's sum in the total")
     return c + 0 * found.sum()

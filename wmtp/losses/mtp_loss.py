@@ -22,8 +22,11 @@ def take_gradients(
 ) -> tuple: # what was left
     "The ready-made gradients, once; a `RunError` the second time, or when a graph of the gradients is asked for."
     if torch.is_grad_enabled():
-        raise RunError("create_graph=True: the gradients of this loss are ready-made and cannot be differentiated; use naive_mtp_ce_loss")
-    if ctx.ready is None: raise RunError("a second backward pass through this loss; the first used its gradients up: call the loss again")
+        raise RunError("create_graph=True: the gradients of this loss are ready-made and cannot be "
+                       "differentiated; use naive_mtp_ce_loss")
+    if ctx.ready is None:
+        raise RunError("a second backward pass through this loss; the first used its gradients up: call the "
+                       "loss again")
     ready, ctx.ready = ctx.ready, None
     return ready
 
@@ -43,7 +46,8 @@ class JointLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_sums):
         grad, grad_weight, told, used = take_gradients(ctx)
-        if grad_weight is not None: grad_weight = grad_weight.mul_(common_factor(grad_sums, told, used)).to(ctx.weight_dtype)
+        if grad_weight is not None:
+            grad_weight = grad_weight.mul_(common_factor(grad_sums, told, used)).to(ctx.weight_dtype)
         if grad is not None: grad.mul_(torch.where(told == 0, 0., grad_sums / told)[:, None])
         return grad, grad_weight, None, None, None, None
 
@@ -52,14 +56,18 @@ def compute_mtp_ce_loss(
     hidden:Tensor, # [batch, seq, n_future, dim] normed latents of each head
     output_weight:Tensor, # [vocab, dim] unembedding
     labels:Tensor, # [batch, seq] token ids, unshifted, -100 where ignored
-    weights:Tensor|None=None, # [batch, seq] of the choice of x_{t+1}, or [batch, seq, n_future]; no graph; None = 1
+    # [batch, seq] of the choice of x_{t+1}, or [batch, seq, n_future]; no graph; None = 1
+    weights:Tensor|None=None,
     head_coefficients:Tensor|None=None, # [n_future] multiplies each head's sum; None = 1
-    scale:Tensor|None=None, # [n_future] what each returned sum will be multiplied by in the total, up to one factor; None = equal
-) -> tuple[Tensor, Tensor]: # [n_future] float32, sums of weight * cross-entropy, nats; [n_future] int64, label tokens
+    # [n_future] what each returned sum will be multiplied by in the total, up to one factor; None = equal
+    scale:Tensor|None=None,
+# [n_future] float32, sums of weight * cross-entropy, nats; [n_future] int64, label tokens
+) -> tuple[Tensor, Tensor]:
     "Weighted cross-entropy of every head and how many tokens it was asked for; never holds the logits of more than a chunk."
     n_future = hidden.shape[2] if hidden.ndim == 4 else 0
     if hidden.shape != (*labels.shape, n_future, output_weight.shape[1]):
-        raise InputError(f"hidden is {list(hidden.shape)}; wanted [batch, seq, n_future, dim] for labels {list(labels.shape)} and "
+        raise InputError(f"hidden is {list(hidden.shape)}; wanted [batch, seq, n_future, dim] for labels "
+                         f"{list(labels.shape)} and "
                          f"output_weight {list(output_weight.shape)}")
     targets, factors = loss_inputs(labels, len(output_weight), n_future, weights, head_coefficients)
     scale = per_head(scale, n_future, hidden.device, 'scale')
@@ -75,7 +83,8 @@ def token_nll(
 ) -> Tensor: # [batch, seq] float32, nats, 0 outside the state mask
     "The cross-entropy of each choice, state-indexed."
     if hidden_1.shape != (*labels.shape, output_weight.shape[1]):
-        raise InputError(f"hidden_1 is {list(hidden_1.shape)}; wanted [batch, seq, dim] for labels {list(labels.shape)} and "
+        raise InputError(f"hidden_1 is {list(hidden_1.shape)}; wanted [batch, seq, dim] for labels "
+                         f"{list(labels.shape)} and "
                          f"output_weight {list(output_weight.shape)}")
     targets, factors = loss_inputs(labels, len(output_weight), 1)
     ce = ChunkedCE(output_weight, matmul_dtype(hidden_1, output_weight), labels.numel())
@@ -110,11 +119,14 @@ def head_pass(
 ) -> tuple[Tensor, list[Tensor|None]]: # [] the head's sum; gradients of start and parameters, times scale
     "One head forward and, where gradients are enabled, backward."
     device, inputs = start.device.type, [x for x in (start, *parameters) if x.requires_grad]
-    cast = dict(dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device), cache_enabled=False)
+    cast = dict(dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device),
+                cache_enabled=False)
     with torch.autocast(device, **cast): latents = head(start)
-    if latents.shape != (wanted := (*targets.shape, start.shape[-1])): raise InputError(f"a head gave {list(latents.shape)}; wanted {list(wanted)}")
+    if latents.shape != (wanted := (*targets.shape, start.shape[-1])):
+        raise InputError(f"a head gave {list(latents.shape)}; wanted {list(wanted)}")
     if missing := unlisted(latents, inputs):
-        raise InputError(f"a head uses a trained parameter of {list(missing[0].shape)} that is not in parameters; add it, or freeze it")
+        raise InputError(f"a head uses a trained parameter of {list(missing[0].shape)} that is not in "
+                         f"parameters; add it, or freeze it")
     nll, grad = ce.run(latents.detach(), targets, factors != 0, factors * scale, latents.requires_grad)
     found = [None] * len(inputs)
     if grad is not None: found = torch.autograd.grad(latents, inputs, grad, allow_unused=True)
@@ -126,14 +138,17 @@ class SequentialLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, heads, targets, factors, scale, train, trunk, output_weight, *parameters):
         used = (factors != 0).sum((0, 1))
-        ce = ChunkedCE(output_weight, matmul_dtype(trunk, output_weight), int(used.max()), train and output_weight.requires_grad)
+        ce = ChunkedCE(output_weight, matmul_dtype(trunk, output_weight), int(used.max()),
+                       train and output_weight.requires_grad)
         start = trunk.detach().requires_grad_(train and trunk.requires_grad)
         sums, grads = [], [None] * (1 + len(parameters))
         for k, head in enumerate(heads):
             with torch.set_grad_enabled(train): # autograd switches gradients off here
-                total, found = head_pass(ce, head, start, parameters if train else [], targets[..., k], factors[..., k], scale[k])
+                total, found = head_pass(ce, head, start, parameters if train else [], targets[..., k],
+                                         factors[..., k], scale[k])
             sums.append(total)
-            grads = [old if new is None else new if old is None else old + new for old, new in zip(grads, found)]
+            grads = [old if new is None else new if old is None else old + new
+                     for old, new in zip(grads, found)]
         ctx.ready = scale, used > 0, ce.grad, grads
         ctx.weight_dtype = output_weight.dtype
         return torch.stack(sums)
@@ -143,7 +158,8 @@ class SequentialLoss(torch.autograd.Function):
         scale, used, grad_weight, grads = take_gradients(ctx)
         c = common_factor(grad_sums, scale, used)
         if grad_weight is not None: grad_weight = grad_weight.mul_(c).to(ctx.weight_dtype)
-        for i, g in enumerate(grads): grads[i] = None if g is None else g * c # not in place: autograd may have given one tensor twice
+        # not in place: autograd may have given one tensor twice
+        for i, g in enumerate(grads): grads[i] = None if g is None else g * c
         return None, None, None, None, None, grads[0], grad_weight, *grads[1:]
 
 # %% ../../nbs/4_losses/41_mtp_loss.ipynb #9ee17a78
@@ -154,14 +170,18 @@ def compute_sequential_mtp_loss(
     output_weight:Tensor, # [vocab, dim] unembedding
     labels:Tensor, # [batch, seq] token ids, unshifted, -100 where ignored
     weights:Tensor|None=None, # as for `compute_mtp_ce_loss`
-    scale:Tensor|None=None, # [n_future] what each returned sum will be multiplied by in the total, up to one factor; None = equal
+    # [n_future] what each returned sum will be multiplied by in the total, up to one factor; None = equal
+    scale:Tensor|None=None,
     head_coefficients:Tensor|None=None, # [n_future] multiplies each head's sum; None = 1
-) -> tuple[Tensor, Tensor]: # [n_future] float32, sums of weight * cross-entropy, nats; [n_future] int64, label tokens
+# [n_future] float32, sums of weight * cross-entropy, nats; [n_future] int64, label tokens
+) -> tuple[Tensor, Tensor]:
     "What `compute_mtp_ce_loss` gives, with one head's activations alive at a time (section 2, arXiv 2404.19737)."
     if trunk.ndim != 3 or trunk.shape[2] != output_weight.shape[1]:
-        raise InputError(f"trunk is {list(trunk.shape)}; wanted [batch, seq, dim] for output_weight {list(output_weight.shape)}")
+        raise InputError(f"trunk is {list(trunk.shape)}; wanted [batch, seq, dim] for output_weight "
+                         f"{list(output_weight.shape)}")
     targets, factors = loss_inputs(labels, len(output_weight), len(heads), weights, head_coefficients)
     scale = per_head(scale, len(heads), trunk.device, 'scale')
     trained = [p for p in parameters if p.requires_grad]
-    sums = SequentialLoss.apply(heads, targets, factors, scale, torch.is_grad_enabled(), trunk, output_weight, *trained)
+    sums = SequentialLoss.apply(heads, targets, factors, scale, torch.is_grad_enabled(), trunk, output_weight,
+                                *trained)
     return sums, head_counts(labels, len(heads))

@@ -22,7 +22,8 @@ from ..value_weighting.td_error import credit_inputs
 @dataclass
 class LossOutput:
     "What a loss function returns for one micro-batch: terms to divide by their global counts, and metrics to average."
-    terms:dict[str, tuple[Tensor, int]] # name -> (sum, float32 scalar with a graph, coefficient applied; count)
+    # name -> (sum, float32 scalar with a graph, coefficient applied; count)
+    terms:dict[str, tuple[Tensor, int]]
     metrics:dict[str, tuple[float, float]] = field(default_factory=dict) # name -> (sum, count)
 
     def total(self,
@@ -46,8 +47,10 @@ def pointwise_loss(
     if kind == 'huber': return F.huber_loss(values, targets, reduction='none', delta=delta)
     if kind != 'bce': raise InputError(f"critic.loss is {kind!r}; wanted one of {', '.join(KINDS)}")
     if ((values < 0) | (values > 1)).any():
-        raise InputError("critic.loss is bce and a value lies outside [0, 1]; set models.value_model.output to sigmoid")
-    each = F.binary_cross_entropy(values.nan_to_num(.5), targets.nan_to_num(.5), reduction='none') # raises on NaN
+        raise InputError("critic.loss is bce and a value lies outside [0, 1]; set models.value_model.output "
+                         "to sigmoid")
+    # raises on NaN
+    each = F.binary_cross_entropy(values.nan_to_num(.5), targets.nan_to_num(.5), reduction='none')
     return each + 0 * (values + targets) # but a NaN must stay one, for the training loop to see
 
 # %% ../../nbs/4_losses/40_value_loss.ipynb #282f8b78
@@ -59,7 +62,8 @@ def masked_loss(
 ) -> tuple[Tensor, int]: # sum, float32 scalar with a graph; number of states
     "The summed loss over the mask, and how many states that were; exactly 0 with a graph for an empty mask."
     with torch.autocast(values.device.type, enabled=False): # CUDA's autocast refuses binary cross-entropy
-        each = pointwise_loss(torch.where(mask, values, .5).float(), torch.where(mask, targets, .5).float(), kind)
+        each = pointwise_loss(torch.where(mask, values, .5).float(), torch.where(mask, targets, .5).float(),
+                              kind)
     return masked_sum(each, mask), int(mask.sum())
 
 # %% ../../nbs/4_losses/40_value_loss.ipynb #68e7dfa2
@@ -95,7 +99,8 @@ def pairwise_ranking_loss(
 ) -> tuple[Tensor, int]: # sum, float32 scalar with a graph; number of pairs
     "The Bradley-Terry loss, `-log sigmoid(pos - neg)`, summed over pairs (Bradley & Terry 1952)."
     if scores_pos.shape != scores_neg.shape or scores_pos.ndim != 1:
-        raise InputError(f"scores of {list(scores_pos.shape)} and {list(scores_neg.shape)}; wanted two of the same length [pairs]")
+        raise InputError(f"scores of {list(scores_pos.shape)} and {list(scores_neg.shape)}; wanted two of "
+                         f"the same length [pairs]")
     return F.softplus(scores_neg.float() - scores_pos.float()).sum(), len(scores_pos)
 
 def prob_values(
@@ -113,7 +118,8 @@ def pair_scores(
     "V at the last state of each row of adjacent (correct, incorrect) pairs; pairs with an empty row are left out."
     values, rewards, state_mask, _ = credit_inputs(values, rewards, state_mask)
     if len(rewards) % 2 or not (rewards[0::2] == 1).all() or not (rewards[1::2] == 0).all():
-        raise InputError(f"rewards of {len(rewards)} rows do not alternate 1, 0, 1, 0; ranking wants data.sampling: pairs or twins")
+        raise InputError(f"rewards of {len(rewards)} rows do not alternate 1, 0, 1, 0; ranking wants "
+                         f"data.sampling: pairs or twins")
     last = last_true_index(state_mask)
     score = values.gather(1, last.clamp(min=0)[:, None])[:, 0]
     both = (last[0::2] >= 0) & (last[1::2] >= 0)
@@ -155,11 +161,15 @@ def check_critic_terms(
     ranking_coef:float, # weight of the ranking term, at least 0
 ) -> None:
     "Refuse combinations of terms that have no meaning."
-    if value_coef < 0 or ranking_coef < 0: raise InputError(f"value_coef {value_coef}, ranking_coef {ranking_coef}; wanted numbers >= 0")
-    if not value_coef and not ranking_coef: raise InputError("value_coef and ranking_coef are both 0; nothing would be trained")
-    if use_lambda_return and use_mc_mse: raise InputError("use_lambda_return and use_mc_mse exclude each other; set one of them to false")
+    if value_coef < 0 or ranking_coef < 0:
+        raise InputError(f"value_coef {value_coef}, ranking_coef {ranking_coef}; wanted numbers >= 0")
+    if not value_coef and not ranking_coef:
+        raise InputError("value_coef and ranking_coef are both 0; nothing would be trained")
+    if use_lambda_return and use_mc_mse:
+        raise InputError("use_lambda_return and use_mc_mse exclude each other; set one of them to false")
     if value_coef and not (use_lambda_return or use_mc_mse):
-        raise InputError(f"value_coef is {value_coef} without a target; set use_lambda_return or use_mc_mse, or value_coef to 0")
+        raise InputError(f"value_coef is {value_coef} without a target; set use_lambda_return or use_mc_mse, "
+                         f"or value_coef to 0")
 
 # %% ../../nbs/4_losses/40_value_loss.ipynb #c8f559bc
 def critic_counts(
@@ -186,10 +196,15 @@ def critic_metrics(
     values, rewards, state_mask, _ = credit_inputs(values, rewards, state_mask)
     last = create_eos_only_mask(state_mask)
     won = rewards[:, None] > .5
-    found = {'train/value_mean': (values, state_mask), 'train/brier': ((values - rewards[:, None]).square(), state_mask),
-             'train/last_value_correct': (values, last & won), 'train/last_value_incorrect': (values, last & ~won)}
-    if pairs: found['train/pair_accuracy'] = ((pairs[0] - pairs[1]).sign() / 2 + .5, torch.ones_like(pairs[0], dtype=torch.bool))
-    numbers = torch.stack([n for x, m in found.values() for n in (masked_sum(x, m), m.sum().float())]).tolist()
+    found = {'train/value_mean': (values, state_mask), 'train/brier': ((values - rewards[:, None]).square(),
+                                                                       state_mask),
+             'train/last_value_correct': (values, last & won),
+             'train/last_value_incorrect': (values, last & ~won)}
+    if pairs:
+        found['train/pair_accuracy'] = ((pairs[0] - pairs[1]).sign() / 2 + .5,
+                                        torch.ones_like(pairs[0], dtype=torch.bool))
+    numbers = torch.stack([n for x, m in found.values()
+                           for n in (masked_sum(x, m), m.sum().float())]).tolist()
     return dict(zip(found, zip(numbers[0::2], numbers[1::2])))
 
 # %% ../../nbs/4_losses/40_value_loss.ipynb #8a418bc8
@@ -213,8 +228,11 @@ def critic_loss(
     state_mask, terms, pairs = state_mask.bool(), {}, None
     counted = create_eos_only_mask(state_mask) if eos_only else state_mask
     if value_coef and use_mc_mse: terms['value'] = compute_mc_value_loss(values, rewards, counted, loss)
-    elif value_coef: terms['value'] = compute_lambda_value_loss(values, rewards, state_mask, gamma, lam, terminated, loss, counted)
-    if ranking_coef: terms['ranking'] = pairwise_ranking_loss(*(pairs := pair_scores(values, rewards, state_mask)))
+    elif value_coef:
+        terms['value'] = compute_lambda_value_loss(values, rewards, state_mask, gamma, lam, terminated, loss,
+                                                   counted)
+    if ranking_coef:
+        terms['ranking'] = pairwise_ranking_loss(*(pairs := pair_scores(values, rewards, state_mask)))
     losses = {f'train/{name}_loss': (s.item(), float(n)) for name, (s, n) in terms.items()}
     coef = {'value': value_coef, 'ranking': ranking_coef}
     return LossOutput({name: (coef[name] * s, n) for name, (s, n) in terms.items()},

@@ -34,7 +34,8 @@ def make_tests(
     r = random.Random(f'tests/{problem.name}')
     calls = list(dict.fromkeys(repr(problem.source.case(r)) for _ in range(150)))
     groups = defaultdict(list)
-    for call, answer in zip(calls, run_program(programs(problem)[0][1], calls)): groups[answer].append((call, answer))
+    for call, answer in zip(calls, run_program(programs(problem)[0][1], calls)):
+        groups[answer].append((call, answer))
     return in_turn(groups.values())[:N_TESTS]
 
 # %% ../../nbs/1_data/12b_dataset.ipynb #d163aa66
@@ -46,7 +47,8 @@ def correct_programs(
     found = {}
     for style, code in programs(problem):
         got = run_program(code, [call for call, _ in tests])
-        wrong = [(call, answer, g) for (call, answer), g in zip(tests, got) if g != answer or g.endswith('Error')]
+        wrong = [(call, answer, g) for (call, answer), g in zip(tests, got) if g != answer
+                 or g.endswith('Error')]
         assert not wrong, f'{problem.name} ({style}) disagrees on {wrong[0]}:\n{code}'
         found.setdefault(normalised(code), (style, code))
     return found
@@ -70,11 +72,13 @@ def incorrect_programs(
         tree = ast.parse(right)
         edits = mutations(tree)
         share = Counter(kind for kind, _ in edits)
-        weights = [(.5 if kind.startswith('dropped') else 1) / share[kind] / (1 + kinds[kind])**.5 for kind, _ in edits]
+        weights = [(.5 if kind.startswith('dropped') else 1) / share[kind] / (1 + kinds[kind])**.5
+                   for kind, _ in edits]
         kind, edit = r.choices(edits, weights)[0]
         wrong = edited(tree, edit)
         key = normalised(wrong)
-        if key in known or run_program(wrong, [call for call, _ in tests]) == [answer for _, answer in tests]: continue
+        if key in known or run_program(wrong, [call for call, _ in tests]) == [answer for _, answer in tests]:
+            continue
         known.add(key)
         kinds[kind] += 1
         found.append((style, wrong, bug_span(right, wrong), kind))
@@ -119,10 +123,14 @@ def problem_rows(
     wrong = incorrect_programs(chosen, tests, known, r)
     level = difficulty(problem)
     def row(n, label, style, code, span, kind): return {
-        'instruction': problem.instruction, 'input': '', 'output': code, 'task_id': f'{problem.name}_{label}_{n}',
-        'is_correct': label == 'correct', 'metadata': {'source': 'microcode', 'difficulty': level, 'has_tests': True,
-        'problem': problem.name, 'family': problem.family, 'style': style, 'bug_span': span, 'mutation': kind}}
-    rows = [row(n, 'correct', *x, None, None) for n, x in enumerate(chosen)] + [row(n, 'incorrect', *x) for n, x in enumerate(wrong)]
+        'instruction': problem.instruction, 'input': '', 'output': code,
+        'task_id': f'{problem.name}_{label}_{n}',
+        'is_correct': label == 'correct', 'metadata': {'source': 'microcode', 'difficulty': level,
+                                                       'has_tests': True,
+        'problem': problem.name, 'family': problem.family, 'style': style, 'bug_span': span,
+        'mutation': kind}}
+    rows = [row(n, 'correct', *x, None, None) for n, x in enumerate(chosen)] + [row(n, 'incorrect', *x)
+        for n, x in enumerate(wrong)]
     return rows, {normalised(x['output']) for x in rows}
 
 # %% ../../nbs/1_data/12b_dataset.ipynb #23cf2457
@@ -153,7 +161,8 @@ def make_microcode(
             new, keys = problem_rows(p, tests, taken)
             rows[split] += new
             used |= keys
-            records.append({'problem': p.name, 'split': split, 'family': p.family, 'difficulty': difficulty(p),
+            records.append({'problem': p.name, 'split': split, 'family': p.family,
+                            'difficulty': difficulty(p),
                             'instruction': p.instruction, 'tests': tests})
         taken |= used
     return rows, records
@@ -174,6 +183,7 @@ def write_microcode(
     rows, records = make_microcode(problems or make_problems(36))
     files = {f'{split}.jsonl.gz': part for split, part in rows.items()} | {'problems.jsonl.gz': records}
     metadata = {'name': 'microcode', 'licence': 'Apache-2.0', 'files': {
-        name: {'rows': len(part), 'sha256_text': write_jsonl_gz(folder/name, part)} for name, part in sorted(files.items())}}
+        name: {'rows': len(part), 'sha256_text': write_jsonl_gz(folder/name, part)}
+        for name, part in sorted(files.items())}}
     (folder/'metadata.json').write_text(json.dumps(metadata, indent=1) + '\n')
     return metadata

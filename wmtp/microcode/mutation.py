@@ -48,13 +48,19 @@ def run_program(
     return answers
 
 # %% ../../nbs/1_data/12a_mutation.ipynb #808b5dcb
-COMPARISONS = {ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt, ast.GtE), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt, ast.LtE),
-               ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.In: (ast.NotIn,), ast.NotIn: (ast.In,), ast.Is: (ast.IsNot,)}
-OPERATORS = {ast.Add: (ast.Sub, ast.Mult), ast.Sub: (ast.Add,), ast.Mult: (ast.Add,), ast.Mod: (ast.FloorDiv,),
+COMPARISONS = {ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt, ast.GtE), ast.Gt: (ast.GtE, ast.Lt),
+               ast.GtE: (ast.Gt, ast.LtE),
+               ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.In: (ast.NotIn,), ast.NotIn: (ast.In,),
+               ast.Is: (ast.IsNot,)}
+OPERATORS = {ast.Add: (ast.Sub, ast.Mult), ast.Sub: (ast.Add,), ast.Mult: (ast.Add,),
+             ast.Mod: (ast.FloorDiv,),
              ast.FloorDiv: (ast.Mod,), ast.And: (ast.Or,), ast.Or: (ast.And,)}
-NAMES = {'max': 'min', 'min': 'max', 'any': 'all', 'all': 'any', 'sum': 'len', 'len': 'sum', 'upper': 'lower', 'lower': 'upper',
-         'isupper': 'islower', 'islower': 'isupper', 'isdigit': 'isalpha', 'isalpha': 'isdigit', 'append': 'extend', 'items': 'keys'}
-CONFUSED = [('a', 'b'), ('k', 'v'), ('i', 'x'), ('i', 'd'), ('t', 'acc'), ('n', 'd'), ('xs', 'ys'), ('i', 'j')]
+NAMES = {'max': 'min', 'min': 'max', 'any': 'all', 'all': 'any', 'sum': 'len', 'len': 'sum', 'upper': 'lower',
+         'lower': 'upper',
+         'isupper': 'islower', 'islower': 'isupper', 'isdigit': 'isalpha', 'isalpha': 'isdigit',
+         'append': 'extend', 'items': 'keys'}
+CONFUSED = [('a', 'b'), ('k', 'v'), ('i', 'x'), ('i', 'd'), ('t', 'acc'), ('n', 'd'), ('xs', 'ys'),
+            ('i', 'j')]
 
 # %% ../../nbs/1_data/12a_mutation.ipynb #6c4a1736
 def edited(
@@ -95,16 +101,20 @@ def expression_edits(node, used):
     if isinstance(node, ast.Name): return name_edits(node, 'id', used)
     if isinstance(node, ast.Attribute): return name_edits(node, 'attr', used)
     if isinstance(node, ast.Compare):
-        return [('comparison', [(node, 'ops', [o(), *node.ops[1:]])]) for o in COMPARISONS.get(type(node.ops[0]), ())]
+        return [('comparison', [(node, 'ops', [o(), *node.ops[1:]])])
+                for o in COMPARISONS.get(type(node.ops[0]), ())]
     edits = []
     if isinstance(node, (ast.BinOp, ast.AugAssign, ast.BoolOp)):
         kind = 'logic' if isinstance(node, ast.BoolOp) else 'operator'
         edits += [(kind, [(node, 'op', o())]) for o in OPERATORS.get(type(node.op), ())]
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Sub, ast.Mod, ast.FloorDiv)):
         edits.append(('swapped operands', [(node, 'left', node.right), (node, 'right', node.left)]))
-    if isinstance(node, ast.Call) and len(node.args) == 2: edits.append(('swapped arguments', [(node, 'args', node.args[::-1])]))
-    if isinstance(node, ast.IfExp): edits.append(('swapped branches', [(node, 'body', node.orelse), (node, 'orelse', node.body)]))
-    if isinstance(node, ast.Slice) and node.lower: edits.append(('slice', [(node, 'lower', None), (node, 'upper', node.lower)]))
+    if isinstance(node, ast.Call) and len(node.args) == 2:
+        edits.append(('swapped arguments', [(node, 'args', node.args[::-1])]))
+    if isinstance(node, ast.IfExp):
+        edits.append(('swapped branches', [(node, 'body', node.orelse), (node, 'orelse', node.body)]))
+    if isinstance(node, ast.Slice) and node.lower:
+        edits.append(('slice', [(node, 'lower', None), (node, 'upper', node.lower)]))
     return edits
 
 # %% ../../nbs/1_data/12a_mutation.ipynb #3babb99b
@@ -119,7 +129,8 @@ def block_edits(node, field):
         if isinstance(s, (ast.Assign, ast.AugAssign)) and not isinstance(node, ast.FunctionDef):
             edits.append(('dropped statement', [(node, field, without(k))]))
         if isinstance(s, (ast.For, ast.While)) and block[k + 1:] and isinstance(block[k + 1], ast.Return):
-            edits.append(('early return', [(s, 'body', [*s.body, block[k + 1]]), (node, field, without(k + 1))]))
+            edits.append(('early return',
+                          [(s, 'body', [*s.body, block[k + 1]]), (node, field, without(k + 1))]))
     return edits
 
 def jump_edits(node):
@@ -137,7 +148,8 @@ def mutations(
     found = []
     for node in ast.walk(tree):
         found += expression_edits(node, used) + jump_edits(node)
-        if isinstance(node, ast.comprehension) and node.ifs: found.append(('dropped condition', [(node, 'ifs', [])]))
+        if isinstance(node, ast.comprehension) and node.ifs:
+            found.append(('dropped condition', [(node, 'ifs', [])]))
         for field in ('body', 'orelse'):
             if isinstance(getattr(node, field, None), list): found += block_edits(node, field)
     return found
@@ -167,6 +179,7 @@ def normalised(
     for node in ast.walk(tree):
         if isinstance(node, ast.arg): node.arg = names.setdefault(node.arg, f'v{len(names)}')
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and (node.id in names or not (node.id == 'f' or hasattr(builtins, node.id))):
+        if isinstance(node, ast.Name) and (node.id in names
+                                           or not (node.id == 'f' or hasattr(builtins, node.id))):
             node.id = names.setdefault(node.id, f'v{len(names)}')
     return ast.unparse(tree)

@@ -21,9 +21,12 @@ from typing import Callable
 def number_predicates(x, k, j):
     "Predicates on a number: (words, code, negated code)."
     return [
-        ('that are even', f'{x} % 2 == 0', f'{x} % 2 != 0'), ('that are odd', f'{x} % 2 == 1', f'{x} % 2 != 1'),
-        ('that are positive', f'{x} > 0', f'{x} <= 0'), (f'that are greater than {k}', f'{x} > {k}', f'{x} <= {k}'),
-        (f'that are less than {k}', f'{x} < {k}', f'{x} >= {k}'), (f'that are at least {k}', f'{x} >= {k}', f'{x} < {k}'),
+        ('that are even', f'{x} % 2 == 0', f'{x} % 2 != 0'),
+        ('that are odd', f'{x} % 2 == 1', f'{x} % 2 != 1'),
+        ('that are positive', f'{x} > 0', f'{x} <= 0'),
+        (f'that are greater than {k}', f'{x} > {k}', f'{x} <= {k}'),
+        (f'that are less than {k}', f'{x} < {k}', f'{x} >= {k}'),
+        (f'that are at least {k}', f'{x} >= {k}', f'{x} < {k}'),
         (f'that are at most {k}', f'{x} <= {k}', f'{x} > {k}'),
         (f'that are divisible by {j}', f'{x} % {j} == 0', f'{x} % {j} != 0'),
         (f'that are even or less than {k}', f'{x} % 2 == 0 or {x} < {k}', f'{x} % 2 != 0 and {x} >= {k}')]
@@ -42,16 +45,20 @@ def character_predicates(c, k, j):
     "Predicates on a character: (words, code, negated code)."
     v = LETTERS[k % 5]
     return [
-        ('that are vowels', f"{c} in 'aeiou'", f"{c} not in 'aeiou'"), ('that are not vowels', f"{c} not in 'aeiou'", f"{c} in 'aeiou'"),
-        ('that are uppercase', f'{c}.isupper()', f'not {c}.isupper()'), ('that are lowercase', f'{c}.islower()', f'not {c}.islower()'),
-        ('that are digits', f'{c}.isdigit()', f'not {c}.isdigit()'), ('that are letters', f'{c}.isalpha()', f'not {c}.isalpha()'),
+        ('that are vowels', f"{c} in 'aeiou'", f"{c} not in 'aeiou'"),
+        ('that are not vowels', f"{c} not in 'aeiou'", f"{c} in 'aeiou'"),
+        ('that are uppercase', f'{c}.isupper()', f'not {c}.isupper()'),
+        ('that are lowercase', f'{c}.islower()', f'not {c}.islower()'),
+        ('that are digits', f'{c}.isdigit()', f'not {c}.isdigit()'),
+        ('that are letters', f'{c}.isalpha()', f'not {c}.isalpha()'),
         (f"that are equal to '{v}'", f"{c} == '{v}'", f"{c} != '{v}'"),
         (f"that are different from '{v}'", f"{c} != '{v}'", f"{c} == '{v}'")]
 
 def character_maps(c, k, j):
     "Maps from a character: (words, code, kind of value)."
     return [('', c, 'str')] * 3 + [
-        ('the uppercase forms of ', f'{c}.upper()', 'str'), ('the lowercase forms of ', f'{c}.lower()', 'str')]
+        ('the uppercase forms of ', f'{c}.upper()', 'str'),
+        ('the lowercase forms of ', f'{c}.lower()', 'str')]
 
 # %% ../../nbs/1_data/12_problems.ipynb #88c17f5a
 def string_predicates(w, k, j):
@@ -60,14 +67,17 @@ def string_predicates(w, k, j):
     return [
         (f'that are longer than {n}', f'len({w}) > {n}', f'len({w}) <= {n}'),
         (f'that are shorter than {n + 2}', f'len({w}) < {n + 2}', f'len({w}) >= {n + 2}'),
-        (f"that start with '{v}'", f"{w}[0] == '{v}'", f"{w}[0] != '{v}'"), (f"that end with '{v}'", f"{w}[-1] == '{v}'", f"{w}[-1] != '{v}'"),
-        (f"that contain '{v}'", f"'{v}' in {w}", f"'{v}' not in {w}"), (f"that do not contain '{v}'", f"'{v}' not in {w}", f"'{v}' in {w}"),
+        (f"that start with '{v}'", f"{w}[0] == '{v}'", f"{w}[0] != '{v}'"),
+        (f"that end with '{v}'", f"{w}[-1] == '{v}'", f"{w}[-1] != '{v}'"),
+        (f"that contain '{v}'", f"'{v}' in {w}", f"'{v}' not in {w}"),
+        (f"that do not contain '{v}'", f"'{v}' not in {w}", f"'{v}' in {w}"),
         (f'that have exactly {n} letters', f'len({w}) == {n}', f'len({w}) != {n}')]
 
 def string_maps(w, k, j):
     "Maps from a non-empty string: (words, code, kind of value)."
     return [('', w, 'str')] * 3 + [
-        ('the lengths of ', f'len({w})', 'int')] * 2 + [('the first letters of ', f'{w}[0]', 'str'), ('the last letters of ', f'{w}[-1]', 'str')]
+        ('the lengths of ', f'len({w})', 'int')] * 2 + [('the first letters of ', f'{w}[0]', 'str'),
+                                                        ('the last letters of ', f'{w}[-1]', 'str')]
 
 # %% ../../nbs/1_data/12_problems.ipynb #728396fe
 def pair_predicates(_, k, j):
@@ -76,13 +86,15 @@ def pair_predicates(_, k, j):
         ('with b greater than a', 'b > a', 'b <= a'), ('with b less than a', 'b < a', 'b >= a'),
         ('with a equal to b', 'a == b', 'a != b'), ('with a different from b', 'a != b', 'a == b'),
         (f'with a + b greater than {k}', f'a + b > {k}', f'a + b <= {k}'),
-        (f'with a + b equal to {k}', f'a + b == {k}', f'a + b != {k}'), ('with a and b both positive', 'a > 0 and b > 0', 'a <= 0 or b <= 0'),
+        (f'with a + b equal to {k}', f'a + b == {k}', f'a + b != {k}'),
+        ('with a and b both positive', 'a > 0 and b > 0', 'a <= 0 or b <= 0'),
         (f'with a positive or b less than {k}', f'a > 0 or b < {k}', f'a <= 0 and b >= {k}')]
 
 def pair_maps(_, k, j):
     "Maps from two numbers a and b: (words, code, kind of value)."
     return [(words, code, 'int') for words, code in [
-        ('the sums a + b of ', 'a + b'), ('the products a * b of ', 'a * b'), ('the differences b - a of ', 'b - a'),
+        ('the sums a + b of ', 'a + b'), ('the products a * b of ', 'a * b'),
+        ('the differences b - a of ', 'b - a'),
         ('the larger of a and b for ', 'max(a, b)'), ('the smaller of a and b for ', 'min(a, b)'),
         ('a for ', 'a'), ('b for ', 'b')]]
 
@@ -92,7 +104,8 @@ def position_predicates(_, k, j):
     at = [(words.replace('that are', 'at positions that are'), code, negated)
           for words, code, negated in number_predicates('i', k, j)[:2]]
     return number_predicates('x', k, j) + at + [
-        ('that are greater than their position', 'x > i', 'x <= i'), ('that are equal to their position', 'x == i', 'x != i')]
+        ('that are greater than their position', 'x > i', 'x <= i'),
+        ('that are equal to their position', 'x == i', 'x != i')]
 
 def position_maps(_, k, j):
     "Maps from a position i and a number x: (words, code, kind of value)."
@@ -101,8 +114,10 @@ def position_maps(_, k, j):
 
 def entry_predicates(_, k, j):
     "Predicates on a key k and a value v: (words, code, negated code)."
-    return ([('with ' + words.replace('that are ', 'value '), *codes) for words, *codes in number_predicates('v', k, j)]
-            + [('with ' + words.replace('that ', 'keys that '), *codes) for words, *codes in string_predicates('k', k, j)[2:4]])
+    return ([('with ' + words.replace('that are ', 'value '), *codes)
+             for words, *codes in number_predicates('v', k, j)]
+            + [('with ' + words.replace('that ', 'keys that '), *codes)
+               for words, *codes in string_predicates('k', k, j)[2:4]])
 
 def entry_maps(_, k, j):
     "Maps from a key k and a value v: (words, code, kind of value)."
@@ -192,7 +207,8 @@ LISTS = [
         ('index', 'INIT\nfor i in range(len(g)):\n for j in range(len(g[i])):\n  x = g[i][j]\n  BODY\nRET'),
         ('flat', 'INIT\nxs = [x for row in g for x in row]\nfor x in xs:\n BODY\nRET'),
         ('concatenated', 'INIT\nfor x in sum(g, []):\n BODY\nRET')),
-        number_predicates, number_maps, lambda r: ([some_numbers(r, most=4) for _ in range(r.randint(0, 4))],))]
+        number_predicates, number_maps,
+        lambda r: ([some_numbers(r, most=4) for _ in range(r.randint(0, 4))],))]
 
 # %% ../../nbs/1_data/12_problems.ipynb #e86fbaf6
 TEXTS = [
@@ -207,7 +223,8 @@ TEXTS = [
         ('for', 'INIT\nfor k, v in d.items():\n BODY\nRET'),
         ('keys', 'INIT\nfor k in d:\n v = d[k]\n BODY\nRET'),
         ('list', 'INIT\nks = list(d)\nfor i in range(len(ks)):\n k = ks[i]\n v = d[k]\n BODY\nRET'),
-        ('while', 'INIT\nks = list(d)\ni = 0\nwhile i < len(ks):\n k = ks[i]\n v = d[k]\n i += 1\n BODY\nRET')),
+        ('while',
+         'INIT\nks = list(d)\ni = 0\nwhile i < len(ks):\n k = ks[i]\n v = d[k]\n i += 1\n BODY\nRET')),
         entry_predicates, entry_maps, lambda r: ({w: r.randint(-5, 12) for w in some_words(r)},))]
 
 # %% ../../nbs/1_data/12_problems.ipynb #d72fe3a8
@@ -221,14 +238,17 @@ PAIRS = [
     Source('two lists', 'xs, ys', 'aligned pairs (a, b) of xs and ys', 'a, b', 'zip(xs, ys)', (
         ('for', 'INIT\nfor a, b in zip(xs, ys):\n BODY\nRET'),
         ('index', 'INIT\nfor i in range(min(len(xs), len(ys))):\n a = xs[i]\n b = ys[i]\n BODY\nRET'),
-        ('while', 'INIT\ni = 0\nwhile i < len(xs) and i < len(ys):\n a = xs[i]\n b = ys[i]\n i += 1\n BODY\nRET'),
+        ('while', 'INIT\ni = 0\nwhile i < len(xs) and i < len(ys):\n a = xs[i]\n b = ys[i]\n i += 1\n '
+                  'BODY\nRET'),
         ('enumerate', 'INIT\nfor i, a in enumerate(xs[:len(ys)]):\n b = ys[i]\n BODY\nRET')),
         pair_predicates, pair_maps, lambda r: (some_numbers(r, -3, 9), some_numbers(r, -3, 9))),
     Source('combinations', 'xs', 'pairs (a, b) of xs, a before b,', 'a, b',
         '[(a, b) for i, a in enumerate(xs) for b in xs[i + 1:]]', (
-        ('for', 'INIT\nfor i in range(len(xs)):\n for j in range(i + 1, len(xs)):\n  a = xs[i]\n  b = xs[j]\n  BODY\nRET'),
+        ('for', 'INIT\nfor i in range(len(xs)):\n for j in range(i + 1, len(xs)):\n  a = xs[i]\n  b = '
+                'xs[j]\n  BODY\nRET'),
         ('slice', 'INIT\nfor i, a in enumerate(xs):\n for b in xs[i + 1:]:\n  BODY\nRET'),
-        ('while', 'INIT\ni = 0\nwhile i < len(xs):\n for b in xs[i + 1:]:\n  a = xs[i]\n  BODY\n i += 1\nRET'),
+        ('while',
+         'INIT\ni = 0\nwhile i < len(xs):\n for b in xs[i + 1:]:\n  a = xs[i]\n  BODY\n i += 1\nRET'),
         ('index', 'INIT\nfor i in range(len(xs)):\n a = xs[i]\n for b in xs[i + 1:]:\n  BODY\nRET')),
         pair_predicates, pair_maps, lambda r: (some_numbers(r, -3, 9, 6),))]
 
@@ -257,31 +277,45 @@ KEPT = 'kept = [M for V in S if P]\n'
 
 # %% ../../nbs/1_data/12_problems.ipynb #7d4f1c94
 TOTALS = [
-    Goal('count', 'Count the NOUNS CLAUSE.', 'acc = 0', guarded('acc += 1') + ('acc += 1 if P else 0',), 'return acc', (
-        'return sum(1 for V in S if P)', 'return len([W for V in S if P])', 'kept = [W for V in S if P]\nreturn len(kept)',
-        'kept = [W for V in S if P]\nacc = 0\nfor y in kept:\n acc += 1\nreturn acc'), ('0', 'rest + 1 if P else rest'), mapped=False),
+    Goal('count', 'Count the NOUNS CLAUSE.', 'acc = 0', guarded('acc += 1') + ('acc += 1 if P else 0',),
+         'return acc', (
+        'return sum(1 for V in S if P)', 'return len([W for V in S if P])', 'kept = [W for V in S if '
+                                                                            'P]\nreturn len(kept)',
+        'kept = [W for V in S if P]\nacc = 0\nfor y in kept:\n acc += 1\nreturn acc'),
+        ('0', 'rest + 1 if P else rest'), mapped=False),
     Goal('sum', 'Return the sum of MAPPEDthe NOUNS CLAUSE.', 'acc = 0',
         guarded('acc += M') + ('acc += M if P else 0',), 'return acc', (
         'return sum(M for V in S if P)', 'return sum([M for V in S if P])', KEPT + 'return sum(kept)',
-        KEPT + 'acc = 0\nfor y in kept:\n acc += y\nreturn acc'), ('0', '(M) + rest if P else rest'), takes='int'),
-    Goal('product', 'Multiply together MAPPEDthe NOUNS CLAUSE.', 'acc = 1', guarded('acc *= M'), 'return acc', (
-        KEPT + 'acc = 1\nfor y in kept:\n acc *= y\nreturn acc', 'acc = 1\nfor y in [M for V in S if P]:\n acc = acc * y\nreturn acc',
-        'acc = 1\nfor V in S:\n acc *= M if P else 1\nreturn acc'), ('1', '(M) * rest if P else rest'), takes='int'),
-    Goal('distinct', 'Count the distinct values of MAPPEDthe NOUNS CLAUSE.', 'acc = set()', guarded('acc.add(M)'),
-        'return len(acc)', ('return len({M for V in S if P})', 'return len(set([M for V in S if P]))', KEPT + 'return len(set(kept))',
+        KEPT + 'acc = 0\nfor y in kept:\n acc += y\nreturn acc'), ('0', '(M) + rest if P else rest'),
+        takes='int'),
+    Goal('product', 'Multiply together MAPPEDthe NOUNS CLAUSE.', 'acc = 1', guarded('acc *= M'), 'return acc',
+         (
+        KEPT + 'acc = 1\nfor y in kept:\n acc *= y\nreturn acc', 'acc = 1\nfor y in [M for V in S if P]:\n '
+                                                                 'acc = acc * y\nreturn acc',
+        'acc = 1\nfor V in S:\n acc *= M if P else 1\nreturn acc'), ('1', '(M) * rest if P else rest'),
+        takes='int'),
+    Goal('distinct', 'Count the distinct values of MAPPEDthe NOUNS CLAUSE.', 'acc = set()',
+         guarded('acc.add(M)'),
+        'return len(acc)', ('return len({M for V in S if P})', 'return len(set([M for V in S if P]))',
+                            KEPT + 'return len(set(kept))',
         'acc = []\nfor y in [M for V in S if P]:\n if y not in acc:\n  acc.append(y)\nreturn len(acc)'))]
 
 # %% ../../nbs/1_data/12_problems.ipynb #79d16c9f
 COLLECTIONS = [
     Goal('list', 'List MAPPEDthe NOUNS CLAUSE.', 'acc = []', guarded('acc.append(M)'), 'return acc', (
         'return [M for V in S if P]', 'return list(M for V in S if P)', KEPT + 'return kept',
-        'kept = [W for V in S if P]\nreturn [M for V in kept]'), ('[]', '[M] + rest if P else rest'), ordered=True),
+        'kept = [W for V in S if P]\nreturn [M for V in kept]'), ('[]', '[M] + rest if P else rest'),
+        ordered=True),
     Goal('join', 'Join MAPPEDthe NOUNS CLAUSE.', "acc = ''", guarded('acc += M'), 'return acc', (
-        "return ''.join(M for V in S if P)", "return ''.join([M for V in S if P])", KEPT + "return ''.join(kept)",
-        KEPT + "acc = ''\nfor y in kept:\n acc += y\nreturn acc"), ("''", 'M + rest if P else rest'), takes='str', ordered=True),
+        "return ''.join(M for V in S if P)", "return ''.join([M for V in S if P])",
+        KEPT + "return ''.join(kept)",
+        KEPT + "acc = ''\nfor y in kept:\n acc += y\nreturn acc"), ("''", 'M + rest if P else rest'),
+        takes='str', ordered=True),
     Goal('tally', 'Count how often each value occurs in MAPPEDthe NOUNS CLAUSE.', 'acc = {}',
-        guarded('acc[M] = acc.get(M, 0) + 1', 'y = M\nif y not in acc:\n acc[y] = 0\nacc[y] += 1'), 'return acc', (
-        KEPT + 'return {y: kept.count(y) for y in kept}', KEPT + 'acc = {}\nfor y in kept:\n acc[y] = acc.get(y, 0) + 1\nreturn acc',
+        guarded('acc[M] = acc.get(M, 0) + 1', 'y = M\nif y not in acc:\n acc[y] = 0\nacc[y] += 1'),
+        'return acc', (
+        KEPT + 'return {y: kept.count(y) for y in kept}', KEPT + 'acc = {}\nfor y in kept:\n acc[y] = '
+                                                                 'acc.get(y, 0) + 1\nreturn acc',
         KEPT + 'acc = {}\nfor y in kept:\n if y in acc:\n  acc[y] += 1\n else:\n  acc[y] = 1\nreturn acc',
         KEPT + 'return dict((y, kept.count(y)) for y in kept)'), ordered=True),
     Goal('running', 'List the running totals of MAPPEDthe NOUNS CLAUSE.', 'acc = []\nt = 0',
@@ -289,34 +323,45 @@ COLLECTIONS = [
         KEPT + 'return [sum(kept[:i + 1]) for i in range(len(kept))]',
         KEPT + 'for i in range(1, len(kept)):\n kept[i] += kept[i - 1]\nreturn kept',
         KEPT + 'acc = []\nfor y in kept:\n acc.append(acc[-1] + y if acc else y)\nreturn acc',
-        KEPT + 't = 0\nacc = []\nfor y in kept:\n t += y\n acc.append(t)\nreturn acc'), takes='int', ordered=True)]
+        KEPT + 't = 0\nacc = []\nfor y in kept:\n t += y\n acc.append(t)\nreturn acc'), takes='int',
+        ordered=True)]
 
 # %% ../../nbs/1_data/12_problems.ipynb #3e0d5a97
 def extreme(name, words, sign, index):
     "The goals max and min differ in three places only."
     return Goal(name, f'Return the {words} of MAPPEDthe NOUNS CLAUSE, or None.', 'acc = None',
-        guarded(f'if acc is None or M {sign} acc:\n acc = M', f'acc = M if acc is None else {name}(acc, M)'), 'return acc', (
-        f'return {name}((M for V in S if P), default=None)', f'return {name}([M for V in S if P], default=None)',
-        KEPT + f'return {name}(kept) if kept else None', KEPT + f'if not kept:\n return None\nreturn {name}(kept)',
+        guarded(f'if acc is None or M {sign} acc:\n acc = M', f'acc = M if acc is None else {name}(acc, M)'),
+        'return acc', (
+        f'return {name}((M for V in S if P), default=None)', f'return {name}([M for V in S if P], '
+                                                             f'default=None)',
+        KEPT + f'return {name}(kept) if kept else None', KEPT + f'if not kept:\n return None\nreturn '
+                                                                f'{name}(kept)',
         KEPT + f'kept.sort()\nreturn kept[{index}] if kept else None'), takes='int')
 
 EXTREMES = [extreme('max', 'largest', '>', -1), extreme('min', 'smallest', '<', 0)]
 
 # %% ../../nbs/1_data/12_problems.ipynb #7dba0cc6
 SEARCHES = [
-    Goal('first', 'Return the first of MAPPEDthe NOUNS CLAUSE, or None.', 'pass', guarded('return M'), 'return None', (
+    Goal('first', 'Return the first of MAPPEDthe NOUNS CLAUSE, or None.', 'pass', guarded('return M'),
+         'return None', (
         'return next((M for V in S if P), None)', KEPT + 'return kept[0] if kept else None',
-        KEPT + 'if not kept:\n return None\nreturn kept[0]', 'for y in [M for V in S if P]:\n return y\nreturn None'),
+        KEPT + 'if not kept:\n return None\nreturn kept[0]', 'for y in [M for V in S if P]:\n return '
+                                                             'y\nreturn None'),
         ('None', 'M if P else rest'), ordered=True),
-    Goal('last', 'Return the last of MAPPEDthe NOUNS CLAUSE, or None.', 'acc = None', guarded('acc = M'), 'return acc', (
+    Goal('last', 'Return the last of MAPPEDthe NOUNS CLAUSE, or None.', 'acc = None', guarded('acc = M'),
+         'return acc', (
         KEPT + 'return kept[-1] if kept else None', KEPT + 'if not kept:\n return None\nreturn kept[-1]',
-        'acc = None\nfor y in [M for V in S if P]:\n acc = y\nreturn acc', KEPT + 'return kept.pop() if kept else None'), ordered=True),
+        'acc = None\nfor y in [M for V in S if P]:\n acc = y\nreturn acc',
+        KEPT + 'return kept.pop() if kept else None'), ordered=True),
     Goal('any', 'Tell whether there are any NOUNS CLAUSE.', 'pass', guarded('return True'), 'return False', (
         'return any(P for V in S)', 'return not all(N for V in S)', 'return len([W for V in S if P]) > 0',
-        'kept = [W for V in S if P]\nreturn len(kept) > 0', 'return sum(1 for V in S if P) > 0'), ('False', '(P) or rest'), mapped=False),
-    Goal('all', 'Tell whether all NOUNS PROPERTY.', 'pass', ('if N:\n return False', 'if P:\n continue\nreturn False'), 'return True', (
+        'kept = [W for V in S if P]\nreturn len(kept) > 0', 'return sum(1 for V in S if P) > 0'),
+        ('False', '(P) or rest'), mapped=False),
+    Goal('all', 'Tell whether all NOUNS PROPERTY.', 'pass',
+         ('if N:\n return False', 'if P:\n continue\nreturn False'), 'return True', (
         'return all(P for V in S)', 'return not any(N for V in S)', 'return len([W for V in S if N]) == 0',
-        'bad = [W for V in S if N]\nreturn not bad', 'return sum(1 for V in S if N) == 0'), ('True', '(P) and rest'), mapped=False)]
+        'bad = [W for V in S if N]\nreturn not bad', 'return sum(1 for V in S if N) == 0'),
+        ('True', '(P) and rest'), mapped=False)]
 
 # %% ../../nbs/1_data/12_problems.ipynb #4ae42f19
 ALGORITHMS = [
@@ -325,13 +370,17 @@ ALGORITHMS = [
         'if N:\n t = 0\n continue\nt += 1\nif t > acc:\n acc = t'), 'return acc', (
         "s = ''.join('1' if P else '0' for V in S)\nreturn max((len(p) for p in s.split('0')))",
         "s = ''.join(['1' if P else '0' for V in S])\nreturn max(map(len, s.split('0')))",
-        'kept = [P for V in S]\nacc = t = 0\nfor y in kept:\n t = t + 1 if y else 0\n acc = max(acc, t)\nreturn acc'),
+        'kept = [P for V in S]\nacc = t = 0\nfor y in kept:\n t = t + 1 if y else 0\n acc = max(acc, '
+        't)\nreturn acc'),
         mapped=False, ordered=True),
     Goal('prefix', 'List MAPPEDthe leading NOUNS CLAUSE, up to the first that is not.', 'acc = []', (
-        'if N:\n break\nacc.append(M)', 'if N:\n return acc\nacc.append(M)', 'if P:\n acc.append(M)\nelse:\n break',
+        'if N:\n break\nacc.append(M)', 'if N:\n return acc\nacc.append(M)', 'if P:\n acc.append(M)\nelse:\n '
+                                                                             'break',
         ), 'return acc', (
-        'kept = [P for V in S]\nm = kept.index(False) if False in kept else len(kept)\nreturn [M for V in list(S)[:m]]',
-        'acc = []\nfor V in S:\n if P:\n  acc.append(M)\n else:\n  return acc\nreturn acc'), ('[]', '[M] + rest if P else []'), ordered=True)]
+        'kept = [P for V in S]\nm = kept.index(False) if False in kept else len(kept)\nreturn [M for V in '
+        'list(S)[:m]]',
+        'acc = []\nfor V in S:\n if P:\n  acc.append(M)\n else:\n  return acc\nreturn acc'),
+        ('[]', '[M] + rest if P else []'), ordered=True)]
 
 GOALS = TOTALS + COLLECTIONS + EXTREMES + SEARCHES + ALGORITHMS
 
@@ -356,7 +405,8 @@ class Problem:
         "The specification, one sentence."
         words = self.predicate[0]
         has = re.sub('^with', 'have', words.removeprefix('that '))
-        return fill(self.goal.words, NOUNS=self.source.nouns, CLAUSE=words, PROPERTY=has).replace('MAPPED', self.map[0])
+        return fill(self.goal.words, NOUNS=self.source.nouns, CLAUSE=words,
+                    PROPERTY=has).replace('MAPPED', self.map[0])
 
 # %% ../../nbs/1_data/12_problems.ipynb #ac2f8786
 def programs(
@@ -370,8 +420,10 @@ def programs(
     drafts = []
     for style, loop in s.loops:
         nested = '  BODY' in loop
-        bodies = [b for b in g.bodies if not (nested and 'break' in b)] if 'BODY' in loop else ['pass'] if g.recursion else []
-        drafts += [(style, fill(loop, INIT=g.init, BODY=b, RET=g.ret, BASE=base, REC=combined)) for b in bodies]
+        bodies = [b for b in g.bodies
+                  if not (nested and 'break' in b)] if 'BODY' in loop else ['pass'] if g.recursion else []
+        drafts += [(style, fill(loop, INIT=g.init, BODY=b, RET=g.ret, BASE=base, REC=combined))
+                   for b in bodies]
     drafts += [('comprehension' if w.startswith('return') else 'two steps', w) for w in g.whole]
     return [(style, laid_out(s.params, fill(code, **holes))) for style, code in drafts]
 
@@ -398,6 +450,7 @@ def make_problems(
             key = s.family, g.name, predicate[1], mapping[1]
             if key in seen or g.takes not in ('any', mapping[2]): continue
             seen.add(key)
-            problems.append(Problem(f'{s.family}_{g.name}_{made:02d}'.replace(' ', '_'), s, g, predicate, mapping))
+            problems.append(Problem(f'{s.family}_{g.name}_{made:02d}'.replace(' ', '_'), s, g, predicate,
+                                    mapping))
             made += 1
     return problems

@@ -32,9 +32,11 @@ def lora_config(
     targets:tuple=LORA_TARGETS, # last part of the names of the matrices
 ) -> LoraConfig:
     "PEFT's description of plain LoRA with these sizes; impossible ones are an `InputError`."
-    if type(rank) is not int or rank < 1: raise InputError(f"lora.rank is {rank!r}; wanted a whole number of at least 1")
+    if type(rank) is not int or rank < 1:
+        raise InputError(f"lora.rank is {rank!r}; wanted a whole number of at least 1")
     if not alpha > 0: raise InputError(f"lora.alpha is {alpha!r}; wanted a number above 0")
-    if not 0 <= dropout < 1: raise InputError(f"lora.dropout is {dropout!r}; wanted a share from 0 to below 1")
+    if not 0 <= dropout < 1:
+        raise InputError(f"lora.dropout is {dropout!r}; wanted a share from 0 to below 1")
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets))
 
 def add_lora(
@@ -56,11 +58,13 @@ def base_reference(
     policy = model.get_base_model() if isinstance(model, PeftModel) else model
     folder = Path(policy.name_or_path)
     if not policy.name_or_path or not folder.is_dir():
-        raise InputError("this policy comes from no folder that is still there; save it, and add LoRA to what from_pretrained gives")
+        raise InputError("this policy comes from no folder that is still there; save it, and add LoRA to "
+                         "what from_pretrained gives")
     weights = {name.replace('.base_layer.', '.'): p for name, p in policy.named_parameters()}
     for name, stored in open_policy(folder)[1].items():
         if not torch.equal(weights[name], stored.to(weights[name].device, weights[name].dtype)):
-            raise InputError(f"{name} is not what {folder} holds: the policy has changed since it was loaded; save it and load it again")
+            raise InputError(f"{name} is not what {folder} holds: the policy has changed since it was "
+                             f"loaded; save it and load it again")
     return {'path': portable_path(folder.resolve()), 'sha256': weights_sha256(folder)}
 
 # %% ../../nbs/2_models/22_lora.ipynb #14e07de0
@@ -69,19 +73,23 @@ def save_lora(
     folder, # created if it does not exist
 ) -> None:
     "Write adapter_config.json, adapter_model.safetensors and base.json; the base itself is referred to, not copied."
-    if any(m.merged for m in model.modules() if isinstance(m, LoraLayer)): raise InputError("this LoRA is merged; unmerge it before saving")
+    if any(m.merged for m in model.modules() if isinstance(m, LoraLayer)):
+        raise InputError("this LoRA is merged; unmerge it before saving")
     if not hasattr(model, 'base_reference'): model.base_reference = base_reference(model)
     reference, folder = model.base_reference, Path(folder)
     fields = model.peft_config['default'].to_dict()
-    fields |= {'target_modules': sorted(fields['target_modules']), 'base_model_name_or_path': reference['path'], 'inference_mode': True}
+    fields |= {'target_modules': sorted(fields['target_modules']),
+               'base_model_name_or_path': reference['path'], 'inference_mode': True}
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in state.items()}, folder/'adapter_model.safetensors', metadata={'format': 'pt'})
+    save_file({k: v.contiguous() for k, v in state.items()}, folder/'adapter_model.safetensors',
+              metadata={'format': 'pt'})
     for name, content in (('adapter_config.json', fields), ('base.json', reference)):
         (folder/name).write_text(json.dumps(content, indent=2, sort_keys=True) + '\n', encoding='utf-8')
 
 # %% ../../nbs/2_models/22_lora.ipynb #861e9139
-FREE_FIELDS = {'r', 'lora_alpha', 'lora_dropout', 'target_modules', 'base_model_name_or_path', 'inference_mode', 'peft_version',
+FREE_FIELDS = {'r', 'lora_alpha', 'lora_dropout', 'target_modules', 'base_model_name_or_path',
+               'inference_mode', 'peft_version',
                'auto_mapping', 'task_type', 'revision'}
 
 def read_lora_config(
@@ -91,9 +99,11 @@ def read_lora_config(
     path = folder/'adapter_config.json'
     fields = read_json(path)
     for name in ('r', 'lora_alpha', 'lora_dropout', 'target_modules'):
-        if name not in fields: raise InputError(f"{path} has no {name!r}; wanted what save_lora or PEFT writes for LoRA")
+        if name not in fields:
+            raise InputError(f"{path} has no {name!r}; wanted what save_lora or PEFT writes for LoRA")
     if set(fields['target_modules']) != set(LORA_TARGETS):
-        raise InputError(f"{path} has target_modules {', '.join(sorted(fields['target_modules']))}; wanted {', '.join(LORA_TARGETS)}")
+        raise InputError(f"{path} has target_modules {', '.join(sorted(fields['target_modules']))}; wanted "
+                         f"{', '.join(LORA_TARGETS)}")
     config = lora_config(fields['r'], fields['lora_alpha'], fields['lora_dropout'])
     plain = config.to_dict()
     for name, value in fields.items():
@@ -113,13 +123,15 @@ def load_lora(
     reference = base_reference(model)
     if (found := reference['sha256']) != wanted:
         here, there = (next(iter((digests or {'': ''}).values()))[:12] for digests in (found, wanted))
-        raise InputError(f"{folder} was trained on other weights than {reference['path']}: SHA-256 {there}, here {here}; "
+        raise InputError(f"{folder} was trained on other weights than {reference['path']}: SHA-256 {there}, "
+                         f"here {here}; "
                          "load the base it names")
     try: state = load_file(folder/'adapter_model.safetensors')
     except (OSError, SafetensorError) as e:
         raise InputError(f"{folder/'adapter_model.safetensors'} cannot be read: {str(e).splitlines()[0]}") from None
     with torch.device('meta'): blank = get_peft_model(MetaLlamaMTPAdapter(model.config), config)
-    shapes = {k: tuple(v.shape) for k, v in get_peft_model_state_dict(blank, save_embedding_layers=False).items()}
+    shapes = {k: tuple(v.shape) for k, v in get_peft_model_state_dict(blank,
+                                                                      save_embedding_layers=False).items()}
     check_tensors({k: (tuple(v.shape), v.dtype) for k, v in state.items()}, shapes, folder)
     model = add_lora(model, config.r, config.lora_alpha, config.lora_dropout)
     set_peft_model_state_dict(model, state)

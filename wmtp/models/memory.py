@@ -57,7 +57,8 @@ def memory_estimate(
     block = tokens * kept_per_token(args, width, lora=bool(lora_rank))
     n_trunk = args.n_layers - args.n_future_tokens
     parts = {'weights': n_weights * (residual + copies),
-             'trained': n_trained * (16 if lora_rank else 12), # LoRA's own numbers, gradients, AdamW's two moments
+             # LoRA's own numbers, gradients, AdamW's two moments
+             'trained': n_trained * (16 if lora_rank else 12),
              'trunk': n_trunk * block,
              'trunk_checkpointed': n_trunk * tokens * args.dim * residual,
              'one_block': block + 3 * tokens * args.dim * residual,

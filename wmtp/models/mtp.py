@@ -81,7 +81,8 @@ def micro(cls:MetaLlamaMTPAdapter,
     n_kv_heads:int|None=None, # None = n_heads
 ) -> MetaLlamaMTPAdapter: # in training mode, initialised from torch's global generator
     "A small random policy; `seed_everything` first makes it reproducible."
-    sizes = dict(vocab_size=vocab_size, dim=dim, n_layers=n_layers, n_heads=n_heads, hidden_dim=hidden_dim, max_seq_len=max_seq_len,
+    sizes = dict(vocab_size=vocab_size, dim=dim, n_layers=n_layers, n_heads=n_heads, hidden_dim=hidden_dim,
+                 max_seq_len=max_seq_len,
                  n_future_tokens=n_future_tokens, n_kv_heads=n_kv_heads)
     return cls(MetaLlamaMTPConfig(**sizes)).train()
 
@@ -93,10 +94,12 @@ def check_rows(self:MetaLlamaMTPAdapter,
 ) -> None:
     "Nothing, when this model can read these rows; else an `InputError`."
     longest, vocab_size = self.args.max_seq_len, self.args.vocab_size
-    if input_ids.shape[1] > longest: raise InputError(f"rows of {input_ids.shape[1]} tokens; this model reads at most {longest}")
+    if input_ids.shape[1] > longest:
+        raise InputError(f"rows of {input_ids.shape[1]} tokens; this model reads at most {longest}")
     if attention_mask is not None: check_right_padded(attention_mask)
     if input_ids.numel() and ((input_ids < 0) | (input_ids >= vocab_size)).any():
-        raise InputError(f"token ids from {int(input_ids.min())} to {int(input_ids.max())}; this model knows 0 to {vocab_size - 1}: "
+        raise InputError(f"token ids from {int(input_ids.min())} to {int(input_ids.max())}; this model knows "
+                         f"0 to {vocab_size - 1}: "
                          "use the tokenizer it was trained with")
 
 @patch
@@ -104,8 +107,10 @@ def trunk(self:MetaLlamaMTPAdapter,
     input_ids:Tensor, # [batch, seq] token ids, right-padded
     attention_mask:Tensor|None=None, # [batch, seq] 1 = real, 0 = padding after it; None = no padding
     positions:Tensor|None=None, # [batch, seq] position of each token in its document; None = in the row
-    segments:Tensor|None=None, # [batch, seq] document number of each token in packed rows; None = one document a row
-    start_pos:int|Tensor=0, # position of the first token, or [batch] one for each row; the cache holds those before it
+    # [batch, seq] document number of each token in packed rows; None = one document a row
+    segments:Tensor|None=None,
+    # position of the first token, or [batch] one for each row; the cache holds those before it
+    start_pos:int|Tensor=0,
     cache:list|None=None, # from `new_cache`
 ) -> Tensor: # [batch, seq, dim], not normed
     "What all heads start from."
@@ -139,7 +144,8 @@ def forward(self:MetaLlamaMTPAdapter,
     input_ids:Tensor, # [batch, seq] token ids, right-padded
     attention_mask:Tensor|None=None, # [batch, seq] 1 = real, 0 = padding after it
     return_all_heads:bool=False, # False = head 1 alone
-    start_pos:int|Tensor=0, # position of the first token, or [batch] one for each row; the cache holds those before it
+    # position of the first token, or [batch] one for each row; the cache holds those before it
+    start_pos:int|Tensor=0,
     cache:list|None=None, # from `new_cache`
 ) -> Tensor: # [batch, seq, vocab], with all heads [batch, seq, n_future, vocab]
     "Logits, for looking and for decoding; training takes `hidden_states`."
@@ -177,8 +183,10 @@ def from_pretrained(cls:MetaLlamaMTPAdapter,
     folder = Path(folder)
     fields = read_json(folder/'config.json')
     if (kind := fields.get('model_type')) != cls.config_class.model_type:
-        raise InputError(f"{folder} holds a model of type {kind!r}; wanted {cls.config_class.model_type!r}, a saved multi-token policy")
-    if (folder/'adapter_config.json').exists(): raise InputError(f"{folder} holds a PEFT adapter as well; keep it in a folder of its own")
+        raise InputError(f"{folder} holds a model of type {kind!r}; wanted {cls.config_class.model_type!r}, "
+                         f"a saved multi-token policy")
+    if (folder/'adapter_config.json').exists():
+        raise InputError(f"{folder} holds a PEFT adapter as well; keep it in a folder of its own")
     config, found = cls.config_class.from_dict(fields), stored_tensors(folder)
     with torch.device('meta'): wanted = {name: tuple(t.shape) for name, t in cls(config).state_dict().items()}
     check_tensors(found, wanted, folder)
@@ -192,4 +200,5 @@ def from_pretrained(cls:MetaLlamaMTPAdapter,
 def describe(self:MetaLlamaMTPAdapter) -> dict: # JSON-ready
     "What a reader of a checkpoint should know about this model."
     sizes = {'n_parameters': self.num_parameters(), 'n_trained': self.num_parameters(only_trainable=True)}
-    return {'model': type(self).__name__, **vars(self.args), **sizes, 'dtype': str(self.dtype).removeprefix('torch.')}
+    return {'model': type(self).__name__, **vars(self.args), **sizes,
+            'dtype': str(self.dtype).removeprefix('torch.')}

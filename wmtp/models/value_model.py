@@ -35,8 +35,10 @@ class ValueHead(nn.Module):
         bias:float=.5, # the last layer's bias before training
     ):
         super().__init__()
-        sizes = [hidden_size, max(1, hidden_size//8), max(1, hidden_size//16)] if head == 'mlp' else [hidden_size]
-        steps = [m for n_in, n_out in zip(sizes, sizes[1:]) for m in (nn.Linear(n_in, n_out), nn.GELU(), nn.Dropout(dropout))]
+        sizes = [hidden_size, max(1, hidden_size//8),
+                 max(1, hidden_size//16)] if head == 'mlp' else [hidden_size]
+        steps = [m for n_in, n_out in zip(sizes, sizes[1:]) for m in (nn.Linear(n_in, n_out), nn.GELU(),
+                                                                      nn.Dropout(dropout))]
         last = nn.Linear(sizes[-1], 1)
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.bias, bias)
@@ -65,13 +67,16 @@ class ValueModelConfig(PreTrainedConfig):
         prob_values:bool=True, # False for a head trained only by ranking
         freeze_backbone:bool=False, # no gradient for the backbone's own weights
         lora:dict|None=None, # {rank, alpha, dropout} of the LoRA layers, or None
-        backbone_reference:dict|None=None, # {path, sha256: {file: digest}} of a frozen backbone that is not copied
+        # {path, sha256: {file: digest}} of a frozen backbone that is not copied
+        backbone_reference:dict|None=None,
         **kwargs,
     ):
         if head not in ('mlp', 'linear'): raise InputError(f"head is {head!r}; wanted mlp or linear")
-        if output not in ('identity', 'sigmoid'): raise InputError(f"output is {output!r}; wanted identity or sigmoid")
+        if output not in ('identity', 'sigmoid'):
+            raise InputError(f"output is {output!r}; wanted identity or sigmoid")
         if output == 'sigmoid' and not 0 < bias_init < 1:
-            raise InputError(f"bias_init is {bias_init}; a sigmoid output needs a number between 0 and 1, both excluded")
+            raise InputError(f"bias_init is {bias_init}; a sigmoid output needs a number between 0 and 1, "
+                             f"both excluded")
         super().__init__(**kwargs)
         self._attn_implementation = 'sdpa' # not what a file says: there it may name a kernel to download
         self.backbone_config, self.head, self.output, self.dropout, self.bias_init = backbone_config, head, output, dropout, bias_init
@@ -90,8 +95,10 @@ class ValueModel(PreTrainedModel):
 
     def __init__(self, config, backbone=None):
         super().__init__(config)
-        self.backbone = LlamaModel(llama_config(config.backbone_config or {})) if backbone is None else backbone
-        bias = config.bias_init if config.output == 'identity' else math.log(config.bias_init / (1 - config.bias_init))
+        self.backbone = LlamaModel(llama_config(config.backbone_config
+                                                or {})) if backbone is None else backbone
+        bias = config.bias_init if config.output == 'identity' else math.log(config.bias_init
+            / (1 - config.bias_init))
         self.head = ValueHead(self.backbone.config.hidden_size, config.head, config.dropout, bias)
         self.backbone_source = None # the folder whose weights the backbone still has, unchanged
         self.post_init()
@@ -127,17 +134,23 @@ def forward(self:ValueModel,
     attention_mask:Tensor|None=None, # [batch, seq] 1 = real, 0 = padding after it; None = no padding
     layer:int|None=None, # also return what this block gives out, 1..n_layers; None = values alone
     positions:Tensor|None=None, # [batch, seq] position of each token in its program; None = in the row
-    segments:Tensor|None=None, # [batch, seq] program number of each token in packed rows; None = one program a row
-) -> Tensor|tuple: # [batch, seq] V(s_t), float32, without meaning at padding; with `layer` also [batch, seq, hidden]
+    # [batch, seq] program number of each token in packed rows; None = one program a row
+    segments:Tensor|None=None,
+# [batch, seq] V(s_t), float32, without meaning at padding; with `layer` also [batch, seq, hidden]
+) -> Tensor|tuple:
     "V of the state after each token; position t has seen exactly x_0..x_t. Left padding is an `InputError`."
     longest = self.backbone.config.max_position_embeddings
-    if input_ids.shape[1] > longest: raise InputError(f"rows of {input_ids.shape[1]} tokens; this model reads at most {longest}")
+    if input_ids.shape[1] > longest:
+        raise InputError(f"rows of {input_ids.shape[1]} tokens; this model reads at most {longest}")
     if attention_mask is not None: check_right_padded(attention_mask)
-    if torch.is_grad_enabled() and self.base_is_trainable: self.backbone_source = self.config.backbone_reference = None
+    if torch.is_grad_enabled() and self.base_is_trainable:
+        self.backbone_source = self.config.backbone_reference = None
     n_layers = self.backbone.config.num_hidden_layers
-    if layer is not None and not 1 <= layer <= n_layers: raise InputError(f"block {layer} of {n_layers}: there is none; wanted 1..{n_layers}")
+    if layer is not None and not 1 <= layer <= n_layers:
+        raise InputError(f"block {layer} of {n_layers}: there is none; wanted 1..{n_layers}")
     mask = None if segments is None else document_mask(segments)
-    out = self.backbone(input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=False, output_hidden_states=layer is not None)
+    out = self.backbone(input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=False,
+                        output_hidden_states=layer is not None)
     values = self.head(out.last_hidden_state)
     if self.config.output == 'sigmoid': values = values.sigmoid()
     return values if layer is None else (values, out.hidden_states[layer])
@@ -159,8 +172,10 @@ def micro(cls:ValueModel,
     **head, # head, output, dropout, bias_init, prob_values of `ValueModelConfig`
 ) -> ValueModel: # in training mode, initialised from torch's global generator
     "A `ValueModel` with a small random Llama; `seed_everything` first makes it reproducible."
-    fields = dict(vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=n_layers, num_attention_heads=n_heads,
-                  intermediate_size=intermediate_size, max_position_embeddings=max_length, bos_token_id=None, eos_token_id=None)
+    fields = dict(vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=n_layers,
+                  num_attention_heads=n_heads,
+                  intermediate_size=intermediate_size, max_position_embeddings=max_length, bos_token_id=None,
+                  eos_token_id=None)
     return cls(ValueModelConfig(backbone_config=llama_config(fields).to_diff_dict(), **head)).train()
 
 # %% ../../nbs/2_models/23_value_model.ipynb #1acdebf0
@@ -170,7 +185,8 @@ def freeze_backbone(self:ValueModel) -> ValueModel: # itself
     self.config.freeze_backbone = True
     for name, p in self.backbone.named_parameters(): p.requires_grad_('lora_' in name)
     if self.backbone_source and not self.config.backbone_reference:
-        self.config.backbone_reference = {'path': portable_path(self.backbone_source), 'sha256': weights_sha256(self.backbone_source)}
+        self.config.backbone_reference = {'path': portable_path(self.backbone_source),
+                                          'sha256': weights_sha256(self.backbone_source)}
     return self
 
 @patch
@@ -188,7 +204,8 @@ def add_lora(self:ValueModel,
     dropout:float=0., # on the input of the added product, in training
 ) -> ValueModel: # itself; the backbone's own weights are frozen
     "Add LoRA layers to all attention and MLP matrices (arXiv 2106.09685) and freeze what is under them."
-    if self.config.lora: raise InputError(f"this model already has LoRA layers of rank {self.config.lora['rank']}")
+    if self.config.lora:
+        raise InputError(f"this model already has LoRA layers of rank {self.config.lora['rank']}")
     if rank < 1: raise InputError(f"lora.rank is {rank}; wanted at least 1")
     self.config.lora = {'rank': rank, 'alpha': alpha, 'dropout': dropout}
     self._inject_lora()
@@ -197,7 +214,8 @@ def add_lora(self:ValueModel,
 @patch
 def _inject_lora(self:ValueModel):
     sizes = self.config.lora
-    inject_adapter_in_model(lora_config(sizes['rank'], sizes['alpha'], sizes['dropout'], LORA_TARGETS), self.backbone)
+    inject_adapter_in_model(lora_config(sizes['rank'], sizes['alpha'], sizes['dropout'], LORA_TARGETS),
+                            self.backbone)
 
 # %% ../../nbs/2_models/23_value_model.ipynb #a9500df3
 def torch_checkpoint(function, *args, **kwargs):
@@ -223,13 +241,19 @@ def open_llama(
         raise InputError(f"{folder} holds a {architecture} of type {kind!r}; "
                          "wanted a Llama (LlamaForCausalLM or LlamaModel) or a saved ValueModel")
     for unfit in ('quantization_config', 'transformers_weights'):
-        if fields.get(unfit): raise InputError(f"{folder/'config.json'} has {unfit}; wanted plain Llama weights")
-    if (folder/'adapter_config.json').exists(): raise InputError(f"{folder} holds a PEFT adapter; merge it into its base model first")
+        if fields.get(unfit):
+            raise InputError(f"{folder/'config.json'} has {unfit}; wanted plain Llama weights")
+    if (folder/'adapter_config.json').exists():
+        raise InputError(f"{folder} holds a PEFT adapter; merge it into its base model first")
     config = llama_config(fields, folder/'config.json')
-    found = {k.removeprefix('model.'): v for k, v in stored_tensors(folder).items() if k != 'lm_head.weight' and not k.endswith('inv_freq')}
-    with torch.device('meta'): wanted = {k: tuple(v.shape) for k, v in LlamaModel(config).state_dict().items()}
+    found = {k.removeprefix('model.'): v for k, v in stored_tensors(folder).items() if k != 'lm_head.weight'
+             and not k.endswith('inv_freq')}
+    with torch.device('meta'):
+        wanted = {k: tuple(v.shape) for k, v in LlamaModel(config).state_dict().items()}
     check_tensors(found, wanted, folder)
-    with quiet(): llama = LlamaModel.from_pretrained(folder, config=config, dtype=dtype or 'auto', local_files_only=True)
+    with quiet():
+        llama = LlamaModel.from_pretrained(folder, config=config, dtype=dtype or 'auto',
+                                           local_files_only=True)
     report_dtypes(found, llama.state_dict(), folder)
     return llama
 
@@ -242,7 +266,9 @@ def from_pretrained(cls:ValueModel,
 ) -> ValueModel: # in evaluation mode, like every Hugging Face model
     "A `ValueModel` over the Llama in `folder`, or the `ValueModel` saved there."
     if read_json(Path(folder)/'config.json').get('model_type') == ValueModelConfig.model_type:
-        if head: raise InputError(f"{folder} is a saved ValueModel and brings its own {', '.join(head)}; leave them out")
+        if head:
+            raise InputError(f"{folder} is a saved ValueModel and brings its own {', '.join(head)}; leave "
+                             f"them out")
         return cls.from_checkpoint(folder, dtype=dtype)
     backbone = open_llama(folder, dtype)
     model = cls(ValueModelConfig(backbone_config=backbone.config.to_diff_dict(), **head), backbone)
@@ -258,13 +284,16 @@ def save_pretrained(self:ValueModel,
     "Write config.json and model.safetensors: everything, or head and LoRA only where the frozen backbone is referenced."
     own = {k: v for k, v in self.state_dict().items() if k.startswith('head.') or 'lora_' in k}
     if not self.config.freeze_backbone or self.base_is_trainable: self.config.backbone_reference = None
-    with quiet(): PreTrainedModel.save_pretrained(self, folder, state_dict=own if self.config.backbone_reference else None, **kwargs)
+    with quiet():
+        PreTrainedModel.save_pretrained(self, folder, state_dict=own if self.config.backbone_reference
+                                        else None, **kwargs)
 
 # %% ../../nbs/2_models/23_value_model.ipynb #83a53743
 @patch(cls_method=True)
 def from_checkpoint(cls:ValueModel,
     folder, # written by `save_pretrained`
-    backbone_path=None, # where the referenced backbone is; None = as recorded, if that lies under the storage root
+    # where the referenced backbone is; None = as recorded, if that lies under the storage root
+    backbone_path=None,
     dtype:torch.dtype|None=None, # of the backbone in memory; None = as it was when saved
     storage_root=None, # None = storage/ of the project
 ) -> ValueModel: # in evaluation mode, frozen as it was
@@ -276,14 +305,17 @@ def from_checkpoint(cls:ValueModel,
     config, found = ValueModelConfig.from_dict(fields), stored_tensors(folder)
     reference = config.backbone_reference
     with torch.device('meta'): wanted = {k: tuple(v.shape) for k, v in cls(config).state_dict().items()}
-    check_tensors(found, {k: s for k, s in wanted.items() if not reference or k.startswith('head.') or 'lora_' in k}, folder)
+    check_tensors(found, {k: s for k, s in wanted.items() if not reference or k.startswith('head.')
+                          or 'lora_' in k}, folder)
     if reference:
         source = trusted_backbone(reference, folder, backbone_path, storage_root)
         model = cls(config, open_llama(source, dtype or config.dtype))
         for file in weight_files(folder): model.load_state_dict(load_file(file), strict=False)
         model.backbone_source = source.resolve()
     else:
-        with quiet(): model = super(ValueModel, cls).from_pretrained(folder, config=config, dtype=dtype or 'auto', local_files_only=True)
+        with quiet():
+            model = super(ValueModel, cls).from_pretrained(folder, config=config, dtype=dtype or 'auto',
+                                                           local_files_only=True)
     report_dtypes(found, model.state_dict(), folder)
     if config.freeze_backbone: model.freeze_backbone()
     return model.eval()
@@ -292,7 +324,9 @@ def from_checkpoint(cls:ValueModel,
 @patch
 def describe(self:ValueModel) -> dict: # JSON-ready
     "What a reader of a checkpoint should know about this model."
-    parts = {name: getattr(self.config, name) for name in ('head', 'output', 'prob_values', 'freeze_backbone', 'lora')}
+    parts = {name: getattr(self.config, name) for name in ('head', 'output', 'prob_values', 'freeze_backbone',
+                                                           'lora')}
     sizes = {'n_parameters': self.num_parameters(), 'n_trained': self.num_parameters(only_trainable=True)}
-    return {'model': 'ValueModel', **parts, **sizes, 'backbone_dtype': str(self.dtype).removeprefix('torch.'), 'head_dtype': 'float32',
+    return {'model': 'ValueModel', **parts, **sizes, 'backbone_dtype': str(self.dtype).removeprefix('torch.'),
+            'head_dtype': 'float32',
             'backbone': self.config.backbone_reference}

@@ -21,16 +21,19 @@ from ..config.load import project_root
 from ..core import InputError, file_sha256
 
 # %% ../../nbs/2_models/19_weights.ipynb #b6f3d44d
-WEIGHT_NAMES = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json')
+WEIGHT_NAMES = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin',
+                'pytorch_model.bin.index.json')
 
 def read_json(
     path:Path, # a file that should hold a JSON object
 ) -> dict:
     "The object in a JSON file; anything else is an `InputError` that names the file."
     try: found = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError: raise InputError(f"{path} is missing; wanted the folder of a saved model") from None
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; wanted the folder of a saved model") from None
     except (OSError, ValueError) as e: raise InputError(f"{path} is no readable JSON: {e}") from None
-    if not isinstance(found, dict): raise InputError(f"{path} holds a {type(found).__name__}; wanted a JSON object")
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds a {type(found).__name__}; wanted a JSON object")
     return found
 
 # %% ../../nbs/2_models/19_weights.ipynb #b2656760
@@ -62,9 +65,13 @@ def stored_tensors(
         try:
             if file.suffix == '.safetensors':
                 with safe_open(file, 'pt') as f: pieces = {k: f.get_slice(k) for k in f.keys()}
-                found |= {k: (tuple(s.get_shape()), DTYPE_NAMES.get(s.get_dtype(), s.get_dtype())) for k, s in pieces.items()}
-            else: found |= {k: (tuple(t.shape), t.dtype) for k, t in torch.load(file, map_location='meta', weights_only=True).items()}
-        except (SafetensorError, RuntimeError, EOFError, AttributeError, OSError, pickle.UnpicklingError) as e:
+                found |= {k: (tuple(s.get_shape()), DTYPE_NAMES.get(s.get_dtype(), s.get_dtype()))
+                          for k, s in pieces.items()}
+            else:
+                found |= {k: (tuple(t.shape), t.dtype)
+                          for k, t in torch.load(file, map_location='meta', weights_only=True).items()}
+        except (SafetensorError, RuntimeError, EOFError, AttributeError, OSError,
+                pickle.UnpicklingError) as e:
             raise InputError(f"{file} cannot be read as weights: {str(e).split(chr(10))[0]}") from None
     return found
 
@@ -75,12 +82,15 @@ def check_tensors(
     where, # named in the error
 ) -> None:
     "Refuse missing, unexpected and wrongly shaped tensors, naming the first of each kind."
-    faults = {'is missing': [k for k in wanted if k not in found], 'is not part of this model': [k for k in found if k not in wanted],
+    faults = {'is missing': [k for k in wanted if k not in found],
+              'is not part of this model': [k for k in found if k not in wanted],
               'has the wrong shape': [k for k in wanted if k in found and found[k][0] != wanted[k]]}
     for fault, keys in faults.items():
         more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ''
         shapes = f": stored {list(found[keys[0]][0])}, wanted {list(wanted[keys[0]])}" if keys and fault.startswith('has') else ''
-        if keys: raise InputError(f"{where}: weight {keys[0]} {fault}{more}{shapes}; the sizes and the weights do not belong together")
+        if keys:
+            raise InputError(f"{where}: weight {keys[0]} {fault}{more}{shapes}; the sizes and the weights do "
+                             f"not belong together")
 
 # %% ../../nbs/2_models/19_weights.ipynb #43be5d4e
 def report_dtypes(
@@ -91,9 +101,11 @@ def report_dtypes(
     "Warn, in one line, if any tensor has another dtype in memory than on disk."
     changes = {}
     for name, (_, dtype) in found.items():
-        if name in loaded and loaded[name].dtype != dtype: changes.setdefault((dtype, loaded[name].dtype), []).append(name)
+        if name in loaded and loaded[name].dtype != dtype:
+            changes.setdefault((dtype, loaded[name].dtype), []).append(name)
     for (old, new), names in changes.items():
-        warnings.warn(f"{where}: {len(names)} tensors stored as {old} are now {new} (first: {names[0]})", stacklevel=3)
+        warnings.warn(f"{where}: {len(names)} tensors stored as {old} are now {new} (first: {names[0]})",
+                      stacklevel=3)
 
 # %% ../../nbs/2_models/19_weights.ipynb #1e0e628d
 @contextmanager
@@ -133,10 +145,14 @@ def trusted_backbone(
     root = Path(storage_root or project_root()/'storage').resolve()
     path = Path(backbone_path) if backbone_path else (project_root()/reference['path']).resolve()
     if not backbone_path and not path.is_relative_to(root):
-        raise InputError(f"{folder} refers to a backbone at {reference['path']}, outside {root}; give backbone_path to say where it is")
-    if not path.is_dir(): raise InputError(f"{folder} refers to a backbone at {path}, which is no folder; give backbone_path")
+        raise InputError(f"{folder} refers to a backbone at {reference['path']}, outside {root}; give "
+                         f"backbone_path to say where it is")
+    if not path.is_dir():
+        raise InputError(f"{folder} refers to a backbone at {path}, which is no folder; give backbone_path")
     found = weights_sha256(path)
     for name, digest in reference['sha256'].items():
-        if found.get(name) != digest: raise InputError(f"{path/name} is not the backbone that {folder} was trained on: "
-                                                       f"SHA-256 {str(found.get(name))[:12]}, wanted {digest[:12]}")
+        if found.get(name) != digest:
+            raise InputError(f"{path/name} is not the backbone that {folder} was trained on: "
+                                                       f"SHA-256 {str(found.get(name))[:12]}, wanted "
+                                                       f"{digest[:12]}")
     return path

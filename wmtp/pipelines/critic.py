@@ -32,19 +32,24 @@ def make_critic(
 ) -> ValueModel: # in training mode
     "A new critic as configured; an `InputError` where the backbone knows fewer tokens than the tokenizer has."
     m = cfg.models.value_model
-    head = dict(head=m.head, output=m.output, dropout=m.dropout, bias_init=m.bias_init, prob_values=prob_values(cfg.critic.value_coef))
+    head = dict(head=m.head, output=m.output, dropout=m.dropout, bias_init=m.bias_init,
+                prob_values=prob_values(cfg.critic.value_coef))
     seed_everything(cfg.runtime.seed, 'critic')
     if m.backbone_path is None:
-        model = ValueModel.micro(vocab_size, m.hidden_size, m.n_layers, m.n_heads, m.intermediate_size, cfg.data.max_length, **head)
+        model = ValueModel.micro(vocab_size, m.hidden_size, m.n_layers, m.n_heads, m.intermediate_size,
+                                 cfg.data.max_length, **head)
     else:
         model = ValueModel.from_pretrained(resolve_path(m.backbone_path), dtype=configured_dtype(cfg), **head)
     if (known := model.backbone.config.vocab_size) < vocab_size:
-        raise InputError(f"the tokenizer has {vocab_size} ids, the backbone {known}; use the tokenizer that belongs to models.value_model.backbone_path")
+        raise InputError(f"the tokenizer has {vocab_size} ids, the backbone {known}; use the tokenizer that "
+                         f"belongs to models.value_model.backbone_path")
     known = model.backbone.config
     if known.max_position_embeddings < cfg.data.max_length:
-        raise InputError(f"data.max_length is {cfg.data.max_length}, the backbone reads at most {known.max_position_embeddings} tokens; lower it")
+        raise InputError(f"data.max_length is {cfg.data.max_length}, the backbone reads at most "
+                         f"{known.max_position_embeddings} tokens; lower it")
     if cfg.critic.lm_coef and cfg.critic.lm_layer >= known.num_hidden_layers:
-        raise InputError(f"critic.lm_layer is {cfg.critic.lm_layer} of {known.num_hidden_layers} blocks; leave at least one above it")
+        raise InputError(f"critic.lm_layer is {cfg.critic.lm_layer} of {known.num_hidden_layers} blocks; "
+                         f"leave at least one above it")
     if m.freeze_backbone: model.freeze_backbone()
     if m.lora.enabled: model.add_lora(m.lora.rank, m.lora.alpha, m.lora.dropout)
     if m.gradient_checkpointing: model.enable_gradient_checkpointing()
@@ -59,7 +64,8 @@ def predict(
     device='cpu',
     dtype=torch.float32, # bfloat16 = autocast
     max_batches:int|None=None, # None = all
-) -> tuple[list, list, list]: # indices of the programs read; per program: V [seq] float32, state_mask [seq] bool
+# indices of the programs read; per program: V [seq] float32, state_mask [seq] bool
+) -> tuple[list, list, list]:
     "The critic's value of every state of every program, in evaluation mode; the model's mode is put back."
     device, was_training = torch.device(device), model.training
     model.eval()
@@ -67,7 +73,8 @@ def predict(
     batches = eval_batches(programs.table.lengths, tokens_per_batch)
     for rows in batches[::-(-len(batches) // (max_batches or len(batches)))]: # spread over all lengths
         batch = programs.batch(rows).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16): v = model(batch.input_ids, batch.attention_mask)
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            v = model(batch.input_ids, batch.attention_mask)
         index += rows.tolist()
         values += list(v.float().cpu())
         masks += list(state_mask(batch.labels).cpu())
@@ -86,7 +93,8 @@ def judge(
     bugs = [bug_tokens(programs.rows[i], programs.tokenizer, programs.examples[i]) for i in index]
     terminated = torch.tensor([programs.examples[i].terminated for i in index])
     rewards = torch.from_numpy(programs.table.labels[index]).float()
-    return summarize_critic(values, masks, rewards, programs.table.problems[index], bugs, terminated, gamma, probabilities)
+    return summarize_critic(values, masks, rewards, programs.table.problems[index], bugs, terminated, gamma,
+                            probabilities)
 
 # %% ../../nbs/6_runs/60_critic.ipynb #fd30220f
 def losses(
@@ -99,8 +107,10 @@ def losses(
         layout = lay_out(batch, cfg.data.packing)
         out = model(layout.input_ids, layer=layer, **layout.where)
         values, hidden = (layout.unpack(out), None) if layer is None else map(layout.unpack, out)
-        found = critic_loss(values, state_mask(batch.labels), batch.rewards, batch.terminated, gamma=c.gamma, lam=c.lam,
-                            use_lambda_return=c.use_lambda_return, use_mc_mse=c.use_mc_mse, loss=c.loss, value_coef=c.value_coef,
+        found = critic_loss(values, state_mask(batch.labels), batch.rewards, batch.terminated, gamma=c.gamma,
+                            lam=c.lam,
+                            use_lambda_return=c.use_lambda_return, use_mc_mse=c.use_mc_mse, loss=c.loss,
+                            value_coef=c.value_coef,
                             ranking_coef=c.ranking_coef, eos_only=step < c.eos_warmup_steps)
         if layer is not None:
             lm, n = compute_lm_loss(hidden, model.backbone.embed_tokens.weight, batch.labels, batch.rewards)
@@ -108,7 +118,8 @@ def losses(
             found.metrics['train/lm_loss'] = lm.item(), float(n)
         return found
     def counts(batch, step):
-        n = critic_counts(state_mask(batch.labels), value_coef=c.value_coef, ranking_coef=c.ranking_coef, eos_only=step < c.eos_warmup_steps)
+        n = critic_counts(state_mask(batch.labels), value_coef=c.value_coef, ranking_coef=c.ranking_coef,
+                          eos_only=step < c.eos_warmup_steps)
         return n if layer is None else n | {'lm': int(lm_states(batch.labels, batch.rewards).sum())}
     return loss, counts
 
@@ -132,21 +143,29 @@ def show_values(
     return shown
 
 # %% ../../nbs/6_runs/60_critic.ipynb #3e49d990
-MATTERS = ('value/pairwise_last', 'value/pairwise_mean', 'value/pairwise_length_only', 'value/pairwise_prompt_only', 'value/auroc', 'value/brier',
-           'value/ece', 'value/explained_variance', 'value/explained_variance_ceiling', 'credit/bug_hit@1', 'credit/bug_chance@1',
+MATTERS = ('value/pairwise_last', 'value/pairwise_mean', 'value/pairwise_length_only',
+           'value/pairwise_prompt_only', 'value/auroc', 'value/brier',
+           'value/ece', 'value/explained_variance', 'value/explained_variance_ceiling', 'credit/bug_hit@1',
+           'credit/bug_chance@1',
            'credit/bug_hit@3', 'credit/bug_chance@3', 'credit/bug_rank')
 
-def critic_report(title:str, metrics:dict, journal:list, programs:Programs, predicted:tuple, shown:list) -> str:
+def critic_report(title:str, metrics:dict, journal:list, programs:Programs, predicted:tuple,
+                  shown:list) -> str:
     "The HTML page of a critic's run."
     index, values, masks = predicted
     counted = [v[m].numpy() for v, m in zip(values, masks)]
     outcomes = programs.table.labels[index].astype(int)
     every = np.repeat(outcomes, [len(v) for v in counted])
-    figures = [('Training: the loss of each batch, and the next-token part of it where there is one.', plot_curves(journal, ('train/loss', 'train/lm_loss'))),
-               ('Training: Brier score of each batch; .25 is knowing nothing.', plot_curves(journal, ('train/brier',))),
-               ('Held-out problems: which of two programs is the correct one?', plot_curves(journal, ('value/pairwise_last', 'value/auroc'))),
-               ('Are the values probabilities? On the diagonal they are.', plot_reliability(np.concatenate(counted), every)),
-               ('When does it know? Mean value along correct and incorrect programs.', plot_by_position(counted, outcomes))]
+    figures = [('Training: the loss of each batch, and the next-token part of it where there is one.',
+                plot_curves(journal, ('train/loss', 'train/lm_loss'))),
+               ('Training: Brier score of each batch; .25 is knowing nothing.',
+                plot_curves(journal, ('train/brier',))),
+               ('Held-out problems: which of two programs is the correct one?',
+                plot_curves(journal, ('value/pairwise_last', 'value/auroc'))),
+               ('Are the values probabilities? On the diagonal they are.',
+                plot_reliability(np.concatenate(counted), every)),
+               ('When does it know? Mean value along correct and incorrect programs.',
+                plot_by_position(counted, outcomes))]
     return run_report(title, [(name, metrics[name]) for name in MATTERS if name in metrics], figures, shown)
 
 # %% ../../nbs/6_runs/60_critic.ipynb #34583290
@@ -161,15 +180,19 @@ def critic_course(site:Site) -> Course:
     "What a critic brings to the common course of a run."
     cfg, valid, (loss, counts) = site.cfg, site.valid, losses(site.cfg)
     probabilities = prob_values(cfg.critic.value_coef)
-    read = lambda model: predict(model, valid, cfg.training.tokens_per_batch, site.device, site.dtype, cfg.training.eval_max_batches)
+    read = lambda model: predict(model, valid, cfg.training.tokens_per_batch, site.device, site.dtype,
+                                 cfg.training.eval_max_batches)
     def review(model, journal, title):
         predicted = read(model)
         metrics = judge(valid, predicted, cfg.critic.gamma, probabilities)
         shown = show_values(valid, predicted, cfg.report.n_examples, cfg.critic.gamma)
         return metrics, shown, critic_report(title, metrics, journal, valid, predicted, shown)
-    return Course(make=lambda: make_critic(cfg, site.tokenizer.vocab_size), load=partial(load_critic, cfg), save=partial(save_model, site),
-                  about=lambda model: model.describe() | {'gamma': cfg.critic.gamma}, loss=loss, counts=counts,
-                  evaluate=lambda model, step: judge(valid, read(model), cfg.critic.gamma, probabilities), review=review,
+    return Course(make=lambda: make_critic(cfg, site.tokenizer.vocab_size), load=partial(load_critic, cfg),
+                  save=partial(save_model, site),
+                  about=lambda model: model.describe() | {'gamma': cfg.critic.gamma}, loss=loss,
+                  counts=counts,
+                  evaluate=lambda model, step: judge(valid, read(model), cfg.critic.gamma, probabilities),
+                  review=review,
                   best_metric='value/pairwise_last', best_mode='max')
 
 def run_critic(
@@ -181,5 +204,6 @@ def run_critic(
     "Train a critic as configured, judge its best checkpoint on held-out problems, leave summary and report behind."
     site = open_site(cfg, log)
     if cfg.critic.eos_warmup_steps >= site.n_steps:
-        site.log(f"warning: all {site.n_steps} steps are warm-up (critic.eos_warmup_steps {cfg.critic.eos_warmup_steps})")
+        site.log(f"warning: all {site.n_steps} steps are warm-up (critic.eos_warmup_steps "
+                 f"{cfg.critic.eos_warmup_steps})")
     return conduct(site, critic_course(site), resume, stop)

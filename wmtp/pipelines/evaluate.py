@@ -56,7 +56,8 @@ def find_model(
     "The folder that is meant; that of a run or a checkpoint of ours is verified."
     if not source.startswith('runs:/'):
         folder = resolve_path(source)
-        if (folder/'config.json').is_file() and not (folder/'manifest.json').is_file(): return folder # a model by itself
+        # a model by itself
+        if (folder/'config.json').is_file() and not (folder/'manifest.json').is_file(): return folder
     return find_checkpoint(source, cache, 'models.policy.checkpoint_path', tracking_uri)
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #2330fcf1
@@ -75,14 +76,19 @@ def open_judged(
         elif read_json(folder/'config.json').get('model_type') == MetaLlamaMTPConfig.model_type:
             model = MetaLlamaMTPAdapter.from_pretrained(folder, dtype=dtype)
         else:
-            with quiet(): model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            with quiet():
+                model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
         tokenizer = load_tokenizer(resolve_path(p.tokenizer_path) if p.tokenizer_path else folder)
-        hashes = {file.name: file_sha256(file) for file in sorted([*folder.glob('*.safetensors'), *folder.glob('*.bin')])}
+        hashes = {file.name: file_sha256(file)
+                  for file in sorted([*folder.glob('*.safetensors'), *folder.glob('*.bin')])}
         own = read_about(folder) if (folder/'wmtp.json').is_file() else {}
     if tokenizer.vocab_size > model.config.vocab_size:
-        raise InputError(f"the tokenizer has {tokenizer.vocab_size} ids, the model {model.config.vocab_size}; give models.policy.tokenizer_path")
-    about = {'checkpoint_path': p.checkpoint_path, 'what': own.get('what', type(model).__name__), 'step': own.get('step'), 'weights_sha256': hashes,
-             'tokenizer_sha256': tokenizer.sha256, 'n_future': getattr(model, 'n_future', 1), 'state_outcome': p.state_outcome}
+        raise InputError(f"the tokenizer has {tokenizer.vocab_size} ids, the model "
+                         f"{model.config.vocab_size}; give models.policy.tokenizer_path")
+    about = {'checkpoint_path': p.checkpoint_path, 'what': own.get('what', type(model).__name__),
+             'step': own.get('step'), 'weights_sha256': hashes,
+             'tokenizer_sha256': tokenizer.sha256, 'n_future': getattr(model, 'n_future', 1),
+             'state_outcome': p.state_outcome}
     return Judged(model.eval().requires_grad_(False).to(device), tokenizer, about)
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #04ca37b3
@@ -91,8 +97,10 @@ def open_benchmark(cfg) -> Benchmark:
     b = cfg.benchmark
     benchmark = load_benchmark(b.name, b.path and resolve_path(b.path))
     if b.max_tasks and b.max_tasks < len(benchmark.tasks):
-        benchmark = replace(benchmark, name=f'{benchmark.name}-first{b.max_tasks}', tasks=benchmark.tasks[:b.max_tasks],
-                            failing=tuple(t.task_id for t in benchmark.tasks[:b.max_tasks] if t.task_id in benchmark.failing))
+        benchmark = replace(benchmark, name=f'{benchmark.name}-first{b.max_tasks}',
+                            tasks=benchmark.tasks[:b.max_tasks],
+                            failing=tuple(t.task_id for t in benchmark.tasks[:b.max_tasks]
+                                          if t.task_id in benchmark.failing))
     return benchmark
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #0910128c
@@ -104,11 +112,15 @@ def write_unit(
 ) -> list: # [dict], one row per request
     "The programs of one unit."
     g = cfg.generation
-    answers = generate(judged.model, judged.tokenizer, [list(r.prompt) for r in unit], g.max_new_tokens, g.temperature, g.top_p, [r.seed for r in unit],
-                       benchmark.stop, g.batch_size, g.speculative, continues=not cfg.benchmark.name.startswith('microcode'))
+    answers = generate(judged.model, judged.tokenizer, [list(r.prompt) for r in unit], g.max_new_tokens,
+                       g.temperature, g.top_p, [r.seed for r in unit],
+                       benchmark.stop, g.batch_size, g.speculative,
+                       continues=not cfg.benchmark.name.startswith('microcode'))
     tasks = [benchmark.tasks[r.task] for r in unit]
-    return [{'task_id': task.task_id, 'sample': r.sample, 'solution': completed(benchmark, task, a.text), 'completion': a.text, 'ids': a.ids,
-             'finish': a.finish, 'n_steps': a.n_steps, 'accepted': a.accepted} for r, task, a in zip(unit, tasks, answers)]
+    return [{'task_id': task.task_id, 'sample': r.sample, 'solution': completed(benchmark, task, a.text),
+             'completion': a.text, 'ids': a.ids,
+             'finish': a.finish, 'n_steps': a.n_steps, 'accepted': a.accepted}
+             for r, task, a in zip(unit, tasks, answers)]
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #04e0701f
 def run_unit(
@@ -123,19 +135,24 @@ def run_unit(
     run = lambda job: judge(benchmark, benchmark.tasks[job[0]], job[1], cfg.sandbox.timeout_s, sandbox)
     with ThreadPoolExecutor(sandbox.workers) as threads: found = dict(zip(jobs, threads.map(run, jobs)))
     verdicts = [found[r.task, row['solution']] for r, row in zip(unit, rows)]
-    return [{'task_id': row['task_id'], 'sample': row['sample'], 'passed': v.passed, 'reason': v.reason, 'detail': v.detail,
+    return [{'task_id': row['task_id'], 'sample': row['sample'], 'passed': v.passed, 'reason': v.reason,
+             'detail': v.detail,
              'compared': v.compared, 'rung': v.rung} for row, v in zip(rows, verdicts)]
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #9c38ef06
-def open_reranker(cfg, tokenizer:Tokenizer, device) -> tuple: # ValueModel in evaluation mode; what it says about itself
+# ValueModel in evaluation mode; what it says about itself
+def open_reranker(cfg, tokenizer:Tokenizer, device) -> tuple:
     "The critic that chooses among answers; an `InputError` where it is no critic or reads other ids."
     v = cfg.models.value_model
     with tempfile.TemporaryDirectory() as cache:
-        folder = find_checkpoint(v.checkpoint_path, cache, 'models.value_model.checkpoint_path', cfg.mlflow.tracking_uri)
+        folder = find_checkpoint(v.checkpoint_path, cache, 'models.value_model.checkpoint_path',
+                                 cfg.mlflow.tracking_uri)
         about = read_about(folder)
-        if about.get('what') != 'critic': raise InputError(f"{folder} is a {about.get('what')}; wanted a critic, as wmtp_critic saves it")
+        if about.get('what') != 'critic':
+            raise InputError(f"{folder} is a {about.get('what')}; wanted a critic, as wmtp_critic saves it")
         if about.get('tokenizer_sha256') != tokenizer.sha256:
-            raise InputError(f"{folder} was trained with tokenizer {str(about.get('tokenizer_sha256'))[:12]}, the policy writes with "
+            raise InputError(f"{folder} was trained with tokenizer "
+                             f"{str(about.get('tokenizer_sha256'))[:12]}, the policy writes with "
                              f"{tokenizer.sha256[:12]}; both must read the same ids")
         critic = ValueModel.from_checkpoint(folder, v.backbone_path and resolve_path(v.backbone_path))
     return critic.eval_mode().to(device), about
@@ -158,9 +175,11 @@ def collect(
     place = {task.task_id: i for i, task in enumerate(benchmark.tasks)}
     rows = {kind: [row for n in range(n_units) for row in read_unit(folder, kind, n)]
             for kind in ('samples', 'verdicts') + ('values',) * with_values}
-    order = sorted(range(len(rows['samples'])), key=lambda i: (place[rows['samples'][i]['task_id']], rows['samples'][i]['sample']))
+    order = sorted(range(len(rows['samples'])), key=lambda i: (place[rows['samples'][i]['task_id']],
+                                                               rows['samples'][i]['sample']))
     ordered = {kind: [found[i] for i in order] for kind, found in rows.items()}
-    return Judgement(ordered['samples'], ordered['verdicts'], [row['value'] for row in ordered['values']] if with_values else None)
+    return Judgement(ordered['samples'], ordered['verdicts'], [row['value'] for row in ordered['values']]
+                     if with_values else None)
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #e36bf9b3
 def by_task(rows:list, key) -> dict: # task -> [value of each sample]
@@ -171,8 +190,10 @@ def by_task(rows:list, key) -> dict: # task -> [value of each sample]
 
 def speculation(samples:list, n_future:int) -> dict: # name -> number
     "How far ahead the extra heads were right."
-    told = acceptance([Generation(s['ids'], s['completion'], s['finish'], s['n_steps'], s['accepted']) for s in samples], n_future)
-    return {'speculative/tokens_per_pass': told['tokens_per_pass']} | {f'speculative/head{k}_accepted': x for k, x in told['head_acceptance'].items()}
+    told = acceptance([Generation(s['ids'], s['completion'], s['finish'], s['n_steps'], s['accepted'])
+                       for s in samples], n_future)
+    return {'speculative/tokens_per_pass': told['tokens_per_pass']} | {f'speculative/head{k}_accepted': x
+        for k, x in told['head_acceptance'].items()}
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #c1acc990
 def metrics_of(
@@ -182,12 +203,15 @@ def metrics_of(
 ) -> dict: # name -> number
     "The numbers of an evaluation."
     passed = by_task(j.verdicts, lambda row: row['passed'])
-    found = summarise([(len(p), sum(p)) for p in passed.values()], map(int, cfg.benchmark.pass_at.split()), cfg.runtime.seed)
-    found |= {f'finish/{kind}': sum(s['finish'] == kind for s in j.samples) / len(j.samples) for kind in ('eos', 'stop', 'length')}
+    found = summarise([(len(p), sum(p)) for p in passed.values()], map(int, cfg.benchmark.pass_at.split()),
+                      cfg.runtime.seed)
+    found |= {f'finish/{kind}': sum(s['finish'] == kind for s in j.samples) / len(j.samples)
+              for kind in ('eos', 'stop', 'length')}
     found['tokens_per_program'] = sum(len(s['ids']) for s in j.samples) / len(j.samples)
     if cfg.generation.speculative: found |= speculation(j.samples, n_future)
     if j.values is not None:
-        values = by_task([row | {'value': v} for row, v in zip(j.verdicts, j.values)], lambda row: row['value'])
+        values = by_task([row | {'value': v} for row, v in zip(j.verdicts, j.values)],
+                         lambda row: row['value'])
         found |= {f'rerank/{k}': v for k, v in reranking(values, passed, cfg.runtime.seed).items()}
     return found
 
@@ -200,8 +224,10 @@ def read_judgement(
 ) -> dict: # the content of summary.json
     "What an evaluation came to, with every rule it depends on."
     g = OmegaConf.to_container(cfg.generation)
-    return {'run': 'evaluate', 'seed': cfg.runtime.seed, 'benchmark': benchmark.describe(), 'model': about, 'generation': g, **rules,
-            'metrics': metrics_of(cfg, j, about['n_future']), 'failures': failure_counts(j.verdicts), 'config_sha256': config_sha256(cfg)}
+    return {'run': 'evaluate', 'seed': cfg.runtime.seed, 'benchmark': benchmark.describe(), 'model': about,
+            'generation': g, **rules,
+            'metrics': metrics_of(cfg, j, about['n_future']), 'failures': failure_counts(j.verdicts),
+            'config_sha256': config_sha256(cfg)}
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #2152fc41
 def passes_figure(j:Judgement):
@@ -215,19 +241,25 @@ def evaluation_page(summary:dict, j:Judgement, n_examples:int) -> str:
     "The HTML page of an evaluation."
     m = summary['metrics']
     title = f"{summary['benchmark']['name']}: {summary['model']['what']}, {summary['generation']['n_samples']} samples, seed {summary['seed']}"
-    numbers = [(name, m[name]) for name in m] + [(f'failed: {reason}', n) for reason, n in summary['failures'].items()]
-    rules = [(name, str(summary['benchmark'][name])) for name in ('prompt_rule', 'stop', 'post_rule', 'test_rule')] + [('rung', summary['sandbox']['rung'])]
+    numbers = [(name, m[name]) for name in m] + [(f'failed: {reason}', n)
+                                                 for reason, n in summary['failures'].items()]
+    rules = [(name, str(summary['benchmark'][name])) for name in ('prompt_rule', 'stop', 'post_rule',
+        'test_rule')] + [('rung', summary['sandbox']['rung'])]
     shown = []
     for reason in summary['failures']:
         some = [(s, v) for s, v in zip(j.samples, j.verdicts) if v['reason'] == reason][:n_examples]
         shown += [(f"{reason}: {s['task_id']}", program_html(s['solution'], v['detail'])) for s, v in some]
-    return report_html(title, numbers + rules, [('How often each problem is solved.', passes_figure(j))], shown, 'What went wrong')
+    return report_html(title, numbers + rules, [('How often each problem is solved.', passes_figure(j))],
+                       shown, 'What went wrong')
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #2f3d879f
-def open_run(cfg, judged:Judged, benchmark:Benchmark, resume:str|None, log) -> tuple: # RunFolder on rank 0, folder
+# RunFolder on rank 0, folder
+def open_run(cfg, judged:Judged, benchmark:Benchmark, resume:str|None, log) -> tuple:
     "Take the folder of an evaluation; an `InputError` when it holds another one that was to go on."
-    same = {'config': {'generation': OmegaConf.to_container(cfg.generation), 'runtime': {'seed': cfg.runtime.seed}}, 'benchmark': benchmark.describe(),
-            'model': {k: v for k, v in judged.about.items() if k != 'checkpoint_path'}, 'dtype': str(judged.model.dtype)}
+    same = {'config': {'generation': OmegaConf.to_container(cfg.generation),
+                       'runtime': {'seed': cfg.runtime.seed}}, 'benchmark': benchmark.describe(),
+            'model': {k: v for k, v in judged.about.items() if k != 'checkpoint_path'},
+            'dtype': str(judged.model.dtype)}
     same = json.loads(json.dumps(same)) # as it will be read
     place = prepare_run_folder(resolve_path(cfg.save_dir), resume)
     identity = place.path/'identity.json'
@@ -241,17 +273,24 @@ def progress(log, what:str, every:int) -> Callable: # told(done, of)
     "A line after every so many units and after the last."
     return lambda done, of: log(f"{what} {done}/{of} units") if done % every == 0 or done == of else None
 
-def three_passes(cfg, judged:Judged, benchmark:Benchmark, folder:Path, sandbox:Sandbox, ranks:tuple, device, log) -> tuple: # units; critic's about
+# units; critic's about
+def three_passes(cfg, judged:Judged, benchmark:Benchmark, folder:Path, sandbox:Sandbox, ranks:tuple, device,
+                 log) -> tuple:
     "Write, value and run every unit."
     every, about = cfg.runtime.log_every_steps, None
-    units = in_units(make_requests(benchmark, judged.tokenizer, cfg.generation.n_samples, cfg.runtime.seed, cfg.models.policy.state_outcome),
+    units = in_units(make_requests(benchmark, judged.tokenizer, cfg.generation.n_samples, cfg.runtime.seed,
+                                   cfg.models.policy.state_outcome),
                      4 * cfg.generation.batch_size)
-    do_units(folder, 'samples', units, lambda n, unit: write_unit(cfg, judged, benchmark, unit), *ranks, progress(log, 'written', every))
+    do_units(folder, 'samples', units, lambda n, unit: write_unit(cfg, judged, benchmark, unit), *ranks,
+             progress(log, 'written', every))
     if cfg.models.value_model.checkpoint_path:
         critic, about = open_reranker(cfg, judged.tokenizer, device)
-        value = lambda n, unit: answer_values(critic, judged.tokenizer, [r.prompt for r in unit], [s['ids'] for s in read_unit(folder, 'samples', n)])
-        do_units(folder, 'values', units, lambda n, unit: [{'value': v} for v in value(n, unit)], *ranks, progress(log, 'valued', every))
-    do_units(folder, 'verdicts', units, lambda n, unit: run_unit(cfg, benchmark, unit, read_unit(folder, 'samples', n), sandbox), *ranks,
+        value = lambda n, unit: answer_values(critic, judged.tokenizer, [r.prompt for r in unit],
+                                              [s['ids'] for s in read_unit(folder, 'samples', n)])
+        do_units(folder, 'values', units, lambda n, unit: [{'value': v} for v in value(n, unit)], *ranks,
+                 progress(log, 'valued', every))
+    do_units(folder, 'verdicts', units,
+             lambda n, unit: run_unit(cfg, benchmark, unit, read_unit(folder, 'samples', n), sandbox), *ranks,
              progress(log, 'run', every))
     return units, about
 
@@ -263,7 +302,8 @@ def finish(cfg, folder:Path, summary:dict, j:Judgement, mlflow:MLflowCopy|None) 
     replace_text(folder/'summary.json', json.dumps(summary, indent=1, allow_nan=False) + '\n')
     replace_text(folder/'report.html', evaluation_page(summary, j, cfg.report.n_examples))
     Tracker(folder, 0).log(0, {f'eval/{name}': x for name, x in summary['metrics'].items() if x is not None})
-    for name in ('summary.json', 'report.html', 'samples.jsonl', 'verdicts.jsonl') if mlflow else (): mlflow.artifact(folder/name)
+    for name in ('summary.json', 'report.html', 'samples.jsonl', 'verdicts.jsonl') if mlflow else ():
+        mlflow.artifact(folder/name)
     return RunResult(summary, [], folder)
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #8f56491f
@@ -281,19 +321,24 @@ def run_evaluate(
     where = tracking_place(m.tracking_uri, project_root()/'storage'/'mlflow') if m.enabled else None
     with Sandbox(workers=s.workers, memory=s.memory_mib << 20) as sandbox:
         references = tell_all(check_references(benchmark, sandbox) if rank == 0 else None)
-        log(f"{benchmark.name}: {references['passed']} of {references['of']} reference solutions pass; jail: {sandbox.rung}")
+        log(f"{benchmark.name}: {references['passed']} of {references['of']} reference solutions pass; jail: "
+            f"{sandbox.rung}")
         judged = open_judged(cfg, device, resolve_dtype(cfg.runtime.dtype, device))
-        place, folder = open_run(cfg, judged, benchmark, resume, log) if rank == 0 else (None, None) # `place` holds the folder's lock
+        # `place` holds the folder's lock
+        place, folder = open_run(cfg, judged, benchmark, resume, log) if rank == 0 else (None, None)
         folder, mlflow, status, done = tell_all(folder), None, 'FAILED', None
         if where and not rank:
-            mlflow = MLflowCopy(folder, *where, m.experiment, config=OmegaConf.to_container(cfg), run_yaml=to_yaml(cfg), tags={'git_commit': str(git_commit())})
+            mlflow = MLflowCopy(folder, *where, m.experiment, config=OmegaConf.to_container(cfg),
+                                run_yaml=to_yaml(cfg), tags={'git_commit': str(git_commit())})
             mlflow.start()
         try:
-            units, critic = three_passes(cfg, judged, benchmark, folder, sandbox, (rank, n_ranks), device, log)
+            units, critic = three_passes(cfg, judged, benchmark, folder, sandbox, (rank, n_ranks), device,
+                                         log)
             tell_all(None) # everybody is done
             if rank == 0:
                 rules = {'sandbox': {'rung': sandbox.rung, 'references': references},
-                         'critic': critic and {name: critic.get(name) for name in ('class_prior', 'data_sha256', 'step')}}
+                         'critic': critic
+                         and {name: critic.get(name) for name in ('class_prior', 'data_sha256', 'step')}}
                 j = collect(folder, benchmark, len(units), critic is not None)
                 done = finish(cfg, folder, read_judgement(cfg, benchmark, judged.about, rules, j), j, mlflow)
             status = 'FINISHED'

@@ -43,15 +43,21 @@ def make_policy(
     m = cfg.models.policy
     seed_everything(cfg.runtime.seed, 'policy')
     if m.path is None:
-        model = MetaLlamaMTPAdapter.micro(vocab_size, m.dim, m.n_layers, m.n_heads, m.hidden_dim, cfg.data.max_length, m.n_future_tokens, m.n_kv_heads)
-    else: model = MetaLlamaMTPAdapter.from_pretrained(resolve_path(m.path), dtype=configured_dtype(cfg) if m.lora.enabled else torch.float32)
+        model = MetaLlamaMTPAdapter.micro(vocab_size, m.dim, m.n_layers, m.n_heads, m.hidden_dim,
+                                          cfg.data.max_length, m.n_future_tokens, m.n_kv_heads)
+    else:
+        model = MetaLlamaMTPAdapter.from_pretrained(resolve_path(m.path), dtype=configured_dtype(cfg)
+                                                    if m.lora.enabled else torch.float32)
     if (known := model.config.vocab_size) < vocab_size:
-        raise InputError(f"the tokenizer has {vocab_size} ids, the policy {known}; use the tokenizer that belongs to models.policy.path")
+        raise InputError(f"the tokenizer has {vocab_size} ids, the policy {known}; use the tokenizer that "
+                         f"belongs to models.policy.path")
     if model.config.max_seq_len < cfg.data.max_length:
-        raise InputError(f"data.max_length is {cfg.data.max_length}, the policy reads at most {model.config.max_seq_len} tokens; lower it")
+        raise InputError(f"data.max_length is {cfg.data.max_length}, the policy reads at most "
+                         f"{model.config.max_seq_len} tokens; lower it")
     coefs = cfg.mtp.head_coefficients
     if coefs and len(coefs.split()) != model.n_future:
-        raise InputError(f"mtp.head_coefficients has {len(coefs.split())} numbers, the policy {model.n_future} heads; give one for each")
+        raise InputError(f"mtp.head_coefficients has {len(coefs.split())} numbers, the policy "
+                         f"{model.n_future} heads; give one for each")
     if m.lora.enabled: model = add_lora(model, m.lora.rank, m.lora.alpha, m.lora.dropout)
     if m.gradient_checkpointing: model.enable_gradient_checkpointing()
     return model.train()
@@ -59,7 +65,9 @@ def make_policy(
 def load_policy(cfg, folder) -> torch.nn.Module: # in training mode
     "The policy saved in a checkpoint of this run."
     m = cfg.models.policy
-    if m.lora.enabled: model = load_lora(MetaLlamaMTPAdapter.from_pretrained(resolve_path(m.path), dtype=configured_dtype(cfg)), folder)
+    if m.lora.enabled:
+        model = load_lora(MetaLlamaMTPAdapter.from_pretrained(resolve_path(m.path),
+                                                              dtype=configured_dtype(cfg)), folder)
     else: model = MetaLlamaMTPAdapter.from_pretrained(folder)
     if m.gradient_checkpointing: model.enable_gradient_checkpointing()
     return model.train()
@@ -77,8 +85,10 @@ def policy_config(
 ) -> MetaLlamaMTPConfig:
     "The sizes of the policy that is configured, without its weights."
     m = cfg.models.policy
-    if m.path is not None and (resolve_path(m.path)/'config.json').is_file(): return MetaLlamaMTPConfig.from_pretrained(resolve_path(m.path))
-    return MetaLlamaMTPConfig(m.dim, m.n_layers, m.n_heads, m.n_kv_heads, vocab_size, hidden_dim=m.hidden_dim, n_future_tokens=m.n_future_tokens,
+    if m.path is not None and (resolve_path(m.path)/'config.json').is_file():
+        return MetaLlamaMTPConfig.from_pretrained(resolve_path(m.path))
+    return MetaLlamaMTPConfig(m.dim, m.n_layers, m.n_heads, m.n_kv_heads, vocab_size, hidden_dim=m.hidden_dim,
+                              n_future_tokens=m.n_future_tokens,
                               max_seq_len=cfg.data.max_length)
 
 def estimate(cfg) -> list: # [str] lines
@@ -86,12 +96,15 @@ def estimate(cfg) -> list: # [str] lines
     m, t = cfg.models.policy, cfg.training
     path = resolve_path(cfg.tokenizer.path)
     config = policy_config(cfg, load_tokenizer(path).vocab_size if path.exists() else 32000)
-    need = memory_estimate(config, t.tokens_per_batch, m.lora.rank if m.lora.enabled else None, configured_dtype(cfg))
+    need = memory_estimate(config, t.tokens_per_batch, m.lora.rank if m.lora.enabled else None,
+                           configured_dtype(cfg))
     total = need['total_checkpointed' if m.gradient_checkpointing else 'total']
     how = f"LoRA of rank {m.lora.rank}" if m.lora.enabled else 'every weight trained'
-    return [f"policy: {count_parameters(config):,} parameters, {config.n_future_tokens} heads, {how}, {t.tokens_per_batch} tokens a micro-batch",
+    return [f"policy: {count_parameters(config):,} parameters, {config.n_future_tokens} heads, {how}, "
+            f"{t.tokens_per_batch} tokens a micro-batch",
             f"memory: about {total:.1f} GiB (weights {need['weights']:.1f}, trained {need['trained']:.1f}, "
-            f"trunk {need['trunk_checkpointed' if m.gradient_checkpointing else 'trunk']:.1f}, the rest {need['one_block'] + need['logits']:.1f})"]
+            f"trunk {need['trunk_checkpointed' if m.gradient_checkpointing else 'trunk']:.1f}, the rest "
+            f"{need['one_block'] + need['logits']:.1f})"]
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #effdad7c
 def coefficients(cfg, n_future:int) -> list: # [float]
@@ -120,12 +133,15 @@ def policy_losses(
         scale = torch.tensor([c / max(totals[name], 1) for c, name in zip(coefs, names)])
         layout = lay_out(batch, cfg.data.packing)
         trunk = model.trunk(layout.input_ids, **layout.where)
-        heads = [lambda trunk, k=k: layout.unpack(model.head_latents(k, trunk, **layout.where)) for k in range(n_future)]
+        heads = [lambda trunk, k=k: layout.unpack(model.head_latents(k, trunk, **layout.where))
+                 for k in range(n_future)]
         if one_by_one:
-            sums, _ = compute_sequential_mtp_loss(trunk, heads, head_parameters(model), model.output_weight, batch.labels, batch.weights, scale)
+            sums, _ = compute_sequential_mtp_loss(trunk, heads, head_parameters(model), model.output_weight,
+                                                  batch.labels, batch.weights, scale)
         else:
             hidden = torch.stack([head(trunk) for head in heads], 2)
-            sums, _ = compute_mtp_ce_loss(hidden, model.output_weight, batch.labels, batch.weights, scale=scale)
+            sums, _ = compute_mtp_ce_loss(hidden, model.output_weight, batch.labels, batch.weights,
+                                          scale=scale)
         n = counts(batch, step)
         metrics = {f'train/{name}_loss': (s, float(n[name])) for name, s in zip(names, sums.tolist())}
         return LossOutput({name: (c * s, n[name]) for name, c, s in zip(names, coefs, sums)}, metrics)
@@ -143,7 +159,8 @@ def find_forks(programs:Programs) -> Forks:
     "Every incorrect program that has a twin with the same prompt, and the state where they part."
     ids, twins = [e.input_ids for e in programs.examples], find_twins(programs.examples, programs.table)
     found = [(i, int(j), n_shared(ids[i], ids[j]) - 1) for i, j in enumerate(twins) if j >= 0]
-    found = [(i, j, t) for i, j, t in found if programs.examples[i].n_prompt - 1 <= t < min(len(ids[i]), len(ids[j])) - 1]
+    found = [(i, j, t) for i, j, t in found if programs.examples[i].n_prompt - 1 <= t
+             < min(len(ids[i]), len(ids[j])) - 1]
     return Forks(*map(list, zip(*found))) if found else Forks([], [], [])
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #98e0775a
@@ -174,7 +191,8 @@ def read_all(
     tokens_per_batch:int, # rows x longest row
     site:Site, # for device and dtype
     max_batches:int|None=None, # None = all
-) -> tuple[dict, Tensor, Tensor]: # program -> head 1's nll of each choice [seq]; per head over correct programs: sums, counts
+# program -> head 1's nll of each choice [seq]; per head over correct programs: sums, counts
+) -> tuple[dict, Tensor, Tensor]:
     "What a policy thinks of every program, in evaluation mode; the model's mode is put back."
     was_training, nll, sums, counts = model.training, {}, 0, 0
     model.eval()
@@ -186,7 +204,8 @@ def read_all(
             latents = [model.head_latents(k, trunk) for k in range(model.n_future)]
             each = token_nll(latents[0], model.output_weight, batch.labels).cpu()
             right = batch.rewards > .5
-            s, n = compute_mtp_ce_loss(torch.stack([h[right] for h in latents], 2), model.output_weight, batch.labels[right])
+            s, n = compute_mtp_ce_loss(torch.stack([h[right] for h in latents], 2), model.output_weight,
+                                       batch.labels[right])
         nll |= dict(zip(index.tolist(), each))
         sums, counts = sums + s.double().cpu(), counts + n.cpu()
     model.train(was_training)
@@ -201,23 +220,29 @@ def judge_policy(
     "Every metric of a policy on the programs it has read."
     nll, sums, counts = read
     mean = sums / counts.clamp(min=1)
-    metrics = {'valid/loss': float(mean.mean())} | {f'valid/head{k}_loss': float(x) for k, x in enumerate(mean, 1)}
+    metrics = {'valid/loss': float(mean.mean())} | {f'valid/head{k}_loss': float(x)
+                                                    for k, x in enumerate(mean, 1)}
     index = np.array(sorted(nll))
     right, problems = programs.table.labels[index], programs.table.problems[index]
-    total, n = np.array([float(nll[i].sum()) for i in index]), np.array([len(programs.examples[i].input_ids) - programs.examples[i].n_prompt for i in index])
+    total, n = np.array([float(nll[i].sum()) for i in index]), np.array([len(programs.examples[i].input_ids)
+        - programs.examples[i].n_prompt for i in index])
     wrong = ~right
     metrics['valid/incorrect_head1_loss'] = float(total[wrong].sum() / max(n[wrong].sum(), 1))
     metrics['policy/pairwise_logp'] = compute_pairwise_accuracy(-total, right, problems)
     metrics['policy/pairwise_length_only'] = length_only_accuracy(n, right, problems)
-    margins = [float(nll[i][t] - nll[j][t]) for i, j, t in zip(forks.wrong, forks.right, forks.state) if i in nll and j in nll]
-    if margins: metrics |= {'policy/fork_accuracy': float(np.mean(np.sign(margins) / 2 + .5)), 'policy/fork_margin': float(np.mean(margins))}
+    margins = [float(nll[i][t] - nll[j][t]) for i, j, t in zip(forks.wrong, forks.right, forks.state)
+               if i in nll and j in nll]
+    if margins:
+        metrics |= {'policy/fork_accuracy': float(np.mean(np.sign(margins) / 2 + .5)),
+                    'policy/fork_margin': float(np.mean(margins))}
     return metrics
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #becb6dd7
 @dataclass
 class Weigher:
     "How an arm weighs tokens."
-    weigh:Callable # weigh(model, batches, rows, step, memory, gather) -> (batches with weights, metrics, memory)
+    # weigh(model, batches, rows, step, memory, gather) -> (batches with weights, metrics, memory)
+    weigh:Callable
     about:dict = field(default_factory=dict) # added to wmtp.json
     by_selection:bool = False # divide by the tokens of weight above 0 alone
     everywhere:bool = True # false where weights are known for the training programs alone
@@ -228,12 +253,15 @@ def with_weights(site:Site, batches:list, weights:list) -> list: # [Batch]
 
 def masks_of(site:Site, batches:list) -> list: # of [batch, seq] bool, at least one
     "The state masks of a window's batches; an empty one where this rank has no batch in the window."
-    return [state_mask(b.labels).to(site.device) for b in batches] or [torch.zeros(0, 1, dtype=torch.bool, device=site.device)]
+    return [state_mask(b.labels).to(site.device)
+            for b in batches] or [torch.zeros(0, 1, dtype=torch.bool, device=site.device)]
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #6719089f
 PROBABILITY, LOG_WEIGHT = 'Probability of each token', 'Logarithm of the weight of each token'
-POLICY_MATTERS = ('valid/loss', 'valid/head1_loss', 'valid/head2_loss', 'valid/head3_loss', 'valid/head4_loss', 'valid/incorrect_head1_loss',
-                  'policy/fork_accuracy', 'policy/fork_margin', 'policy/pairwise_logp', 'policy/pairwise_length_only')
+POLICY_MATTERS = ('valid/loss', 'valid/head1_loss', 'valid/head2_loss', 'valid/head3_loss',
+                  'valid/head4_loss', 'valid/incorrect_head1_loss',
+                  'policy/fork_accuracy', 'policy/fork_margin', 'policy/pairwise_logp',
+                  'policy/pairwise_length_only')
 
 def show_weights(site:Site, model, weigher:Weigher, nll:dict) -> list: # [Shown]
     "A few held-out programs with the policy's probability and the arm's weight of each token."
@@ -242,19 +270,26 @@ def show_weights(site:Site, model, weigher:Weigher, nll:dict) -> list: # [Shown]
     if not picked: return []
     lines = [[(PROBABILITY, (-nll[i]).exp(), 'value')] for i in picked]
     if weigher.everywhere:
-        weights = weigher.weigh(model, [site.valid.batch(picked)], [None], site.n_steps, {}, alone)[0][0].weights.float().cpu()
-        for line, w in zip(lines, weights[..., 0] if weights.ndim == 3 else weights): line.append((LOG_WEIGHT, w.clamp(min=1e-3).log(), 'td'))
+        weights = weigher.weigh(model, [site.valid.batch(picked)], [None], site.n_steps, {},
+                                alone)[0][0].weights.float().cpu()
+        for line, w in zip(lines, weights[..., 0] if weights.ndim == 3 else weights):
+            line.append((LOG_WEIGHT, w.clamp(min=1e-3).log(), 'td'))
     return [show_program(site.valid, i, line) for i, line in zip(picked, lines)]
 
 def policy_report(title:str, metrics:dict, journal:list, shown:list) -> str:
     "The HTML page of a policy's run."
     heads = tuple(name for name in metrics if name.startswith('valid/head'))
-    figures = [('Training: the weighted loss of each batch, heads averaged.', plot_curves(journal, ('train/loss',))),
-               ('Held-out problems: loss of each head on correct programs, in nats per token.', plot_curves(journal, heads)),
-               ('Held-out problems: does it take the right turn at the mistake, and is a correct program more likely than an incorrect one?',
+    figures = [('Training: the weighted loss of each batch, heads averaged.',
+                plot_curves(journal, ('train/loss',))),
+               ('Held-out problems: loss of each head on correct programs, in nats per token.',
+                plot_curves(journal, heads)),
+               ('Held-out problems: does it take the right turn at the mistake, and is a correct program '
+                'more likely than an incorrect one?',
                 plot_curves(journal, ('policy/fork_accuracy', 'policy/pairwise_logp'))),
-               ('Effective sample size of the weights, as a share of the tokens.', plot_curves(journal, ('weight/ess_share',)))]
-    return run_report(title, [(name, metrics[name]) for name in POLICY_MATTERS if name in metrics], figures, shown)
+               ('Effective sample size of the weights, as a share of the tokens.',
+                plot_curves(journal, ('weight/ess_share',)))]
+    return run_report(title, [(name, metrics[name]) for name in POLICY_MATTERS if name in metrics], figures,
+                      shown)
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #1556529b
 def policy_course(site:Site, weigher:Weigher) -> Course:
@@ -262,15 +297,18 @@ def policy_course(site:Site, weigher:Weigher) -> Course:
     cfg, forks = site.cfg, find_forks(site.valid)
     t, n_future = cfg.training, policy_config(cfg).n_future_tokens
     loss, counts = policy_losses(cfg, n_future, weigher.by_selection)
-    def prepare(model, numbers, batches, step, memory): return weigher.weigh(model, batches, [site.plan[n] for n in numbers], step, memory, gather_flat)
+    def prepare(model, numbers, batches, step, memory):
+        return weigher.weigh(model, batches, [site.plan[n] for n in numbers], step, memory, gather_flat)
     read = lambda model: read_all(model, site.valid, t.tokens_per_batch, site, t.eval_max_batches)
     def review(model, journal, title):
         found = read(model)
         metrics = judge_policy(site.valid, forks, found)
         shown = show_weights(site, model, weigher, found[0])
         return metrics, shown, policy_report(title, metrics, journal, shown)
-    return Course(make=lambda: make_policy(cfg, site.tokenizer.vocab_size), load=partial(load_policy, cfg), save=partial(save_policy, site),
-                  about=lambda model: model.describe() | weigher.about, loss=loss, counts=counts, prepare=prepare,
+    return Course(make=lambda: make_policy(cfg, site.tokenizer.vocab_size), load=partial(load_policy, cfg),
+                  save=partial(save_policy, site),
+                  about=lambda model: model.describe() | weigher.about, loss=loss, counts=counts,
+                  prepare=prepare,
                   evaluate=lambda model, step: judge_policy(site.valid, forks, read(model)), review=review,
                   best_metric='valid/loss', best_mode='min')
 

@@ -35,14 +35,19 @@ def open_reference(
 ) -> Callable: # score(batch) -> [batch, seq] float32 nats, state-indexed
     "A function that gives the reference's loss of each choice of a batch; an `InputError` where tokenizers differ."
     folder = Path(folder)
-    own = folder/'tokenizer.model' if (folder/'tokenizer.model').is_file() and tokenizer.path.endswith('.model') else folder
+    own = folder/'tokenizer.model' if (folder
+                                       /'tokenizer.model').is_file() and tokenizer.path.endswith('.model') else folder
     if (theirs := load_tokenizer(own).sha256) != tokenizer.sha256:
-        raise InputError(f"the reference in {folder} has tokenizer {theirs[:12]}, the policy {tokenizer.sha256[:12]}; both must read the same ids")
+        raise InputError(f"the reference in {folder} has tokenizer {theirs[:12]}, the policy "
+                         f"{tokenizer.sha256[:12]}; both must read the same ids")
     kind = read_json(folder/'config.json').get('model_type')
     if kind == MetaLlamaMTPConfig.model_type:
-        model = MetaLlamaMTPAdapter.from_pretrained(folder, dtype=dtype).eval().requires_grad_(False).to(device)
+        model = MetaLlamaMTPAdapter.from_pretrained(folder,
+                                                    dtype=dtype).eval().requires_grad_(False).to(device)
         return lambda b: head1_nll(model, b, packing)
-    with quiet(): model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval().requires_grad_(False).to(device)
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype,
+            local_files_only=True).eval().requires_grad_(False).to(device)
     return lambda b: reference_nll(model, b.input_ids, b.attention_mask, b.labels)
 
 # %% ../../nbs/6_runs/63_rho1.ipynb #3bbbe30d
@@ -53,12 +58,15 @@ def score_training_data(
 ) -> int: # rows written
     "Write the reference's losses of every training program of a run."
     cfg = site.cfg
-    score = open_reference(resolve_path(cfg.models.reference.path), site.tokenizer, site.dtype, site.device, cfg.data.packing)
+    score = open_reference(resolve_path(cfg.models.reference.path), site.tokenizer, site.dtype, site.device,
+                           cfg.data.packing)
     def rows():
         for index in eval_batches(site.train.table.lengths, cfg.training.tokens_per_batch):
             batch = site.train.batch(index).to(site.device)
-            for number, labels, nll in zip(site.train.numbers[index], batch.labels, score(batch)): yield int(number), labels, nll
-    return write_reference_losses(path, rows(), data_sha256=site.data_sha256['train'], tokenizer_sha256=site.tokenizer.sha256,
+            for number, labels, nll in zip(site.train.numbers[index], batch.labels, score(batch)):
+                yield int(number), labels, nll
+    return write_reference_losses(path, rows(), data_sha256=site.data_sha256['train'],
+                                  tokenizer_sha256=site.tokenizer.sha256,
                                   max_length=cfg.data.max_length, reference=cfg.models.reference.path)
 
 def reference_scores(
@@ -67,9 +75,11 @@ def reference_scores(
     "The reference's losses of a batch with these rows, from the model or from the file, as configured."
     r = site.cfg.models.reference
     if r.path is not None:
-        score = open_reference(resolve_path(r.path), site.tokenizer, site.dtype, site.device, site.cfg.data.packing)
+        score = open_reference(resolve_path(r.path), site.tokenizer, site.dtype, site.device,
+                               site.cfg.data.packing)
         return lambda batch, rows: score(batch)
-    held = open_reference_losses(resolve_path(r.losses_path), data_sha256=site.data_sha256['train'], tokenizer_sha256=site.tokenizer.sha256,
+    held = open_reference_losses(resolve_path(r.losses_path), data_sha256=site.data_sha256['train'],
+                                 tokenizer_sha256=site.tokenizer.sha256,
                                  max_length=site.cfg.data.max_length)
     return lambda batch, rows: read_losses(held, site.train.numbers[rows].tolist(), batch.labels)
 
@@ -86,12 +96,15 @@ def weigh_by_reference(
             b = batch.to(site.device)
             excess.append(excess_loss(policy_nll(site, model, b), scores(b, index), mask))
         excess = excess or [torch.zeros(masks[0].shape, device=site.device)]
-        if r.kind == 'select': weights = [kept.float() for kept in rho1_select(excess, masks, r.ratio, gather)]
+        if r.kind == 'select':
+            weights = [kept.float() for kept in rho1_select(excess, masks, r.ratio, gather)]
         else: weights = soft_weights(excess, masks, r.ratio, r.temperature, gather)
         e, w = (gather(torch.cat([x[m] for x, m in zip(xs, masks)]))[0] for xs in (excess, weights))
-        metrics = compute_weight_stats(w, torch.ones_like(w), 0., float(w.max()) if len(w) else 1.) | compute_excess_stats(e, w > 0)
+        metrics = compute_weight_stats(w, torch.ones_like(w), 0., float(w.max()) if len(w)
+                                       else 1.) | compute_excess_stats(e, w > 0)
         return with_weights(site, batches, weights), metrics, memory
-    return Weigher(weigh, {'weights': f'rho1 {r.kind}'}, by_selection=r.kind == 'select', everywhere=site.cfg.models.reference.path is not None)
+    return Weigher(weigh, {'weights': f'rho1 {r.kind}'}, by_selection=r.kind == 'select',
+                   everywhere=site.cfg.models.reference.path is not None)
 
 # %% ../../nbs/6_runs/63_rho1.ipynb #85a40249
 def run_rho1(

@@ -57,7 +57,8 @@ class Programs:
     def report(self) -> ReadReport: return self.rows.index.report
 
     @property
-    def numbers(self) -> np.ndarray: return self.rows.numbers # [N] int64, which row of the file each is, counted from 0
+    # [N] int64, which row of the file each is, counted from 0
+    def numbers(self) -> np.ndarray: return self.rows.numbers
 
     def batch(self, index) -> Batch:
         "The rows with these indices as one right-padded batch."
@@ -75,7 +76,8 @@ def state_outcome(
     is_correct:bool, # what to say
 ) -> dict: # the same with a sentence more in its instruction
     "The row with an outcome stated in the prompt."
-    return row | {'instruction': f"{row['instruction']} This program is {'correct' if is_correct else 'incorrect'}."}
+    return row | {'instruction': f"{row['instruction']} This program is "
+                                 f"{'correct' if is_correct else 'incorrect'}."}
 
 def read_programs(
     path, # .jsonl or .jsonl.gz
@@ -87,7 +89,9 @@ def read_programs(
 ) -> Programs:
     "The programs of a file; an `InputError` when nothing usable is left."
     index = open_index(path, log=log, **how)
-    if outcome: index = index.edited(outcome, lambda row: state_outcome(row, row['is_correct'] or outcome == 'correct'))
+    if outcome:
+        index = index.edited(outcome,
+                             lambda row: state_outcome(row, row['is_correct'] or outcome == 'correct'))
     kept, table, counts = index.fitting(tokenizer, max_length, log)
     rows = IndexedRows(index, kept)
     return Programs(rows, IndexedExamples(rows, tokenizer, max_length), table, tokenizer, counts)
@@ -102,32 +106,39 @@ def train_and_valid(
     d = cfg.data
     told, index_dir = d.get('state_outcome', False), d.index_dir and resolve_path(d.index_dir)
     how = dict(on_bad_row=d.on_bad_row, every_row=d.check_rows == 'all', index_dir=index_dir)
-    read = lambda path, outcome: read_programs(resolve_path(path), tokenizer, d.max_length, outcome if told else None, log, **how)
+    read = lambda path, outcome: read_programs(resolve_path(path), tokenizer, d.max_length, outcome if told
+                                               else None, log, **how)
     train, valid = read(d.train, 'truth'), read(d.valid or d.train, 'correct')
     if valid.report.sha256 == train.report.sha256:
-        train, valid = (side.part(np.flatnonzero(np.isin(side.numbers, rows))) for side, rows in zip((train, valid), train.rows.index.split()))
+        train, valid = (side.part(np.flatnonzero(np.isin(side.numbers, rows)))
+                        for side, rows in zip((train, valid), train.rows.index.split()))
     if both := sorted({*train.rows.problems()} & {*valid.rows.problems()}):
-        raise InputError(f"data.valid shares {len(both)} problems with data.train ({both[0]} ...); give other problems, or data.valid=null to hold some out")
+        raise InputError(f"data.valid shares {len(both)} problems with data.train ({both[0]} ...); give "
+                         f"other problems, or data.valid=null to hold some out")
     keep = keep_rows(train.table, d.get('labels') == 'correct', d.min_difficulty, d.max_difficulty)
     if not keep.all(): train = train.part(np.flatnonzero(keep))
     if d.max_samples and d.max_samples < len(train):
-        drawn = np.random.default_rng(derive_seed(cfg.runtime.seed, 'max_samples')).choice(len(train), d.max_samples, replace=False)
+        drawn = np.random.default_rng(derive_seed(cfg.runtime.seed, 'max_samples')).choice(len(train),
+            d.max_samples, replace=False)
         train = train.part(np.sort(drawn))
     return train, valid
 
 # %% ../../nbs/6_runs/59_run.ipynb #dc77baef
-def plan_run(cfg, train:Programs, n_ranks:int) -> tuple: # BatchPlan or CurriculumPlan, micro-batches, optimizer steps
+# BatchPlan or CurriculumPlan, micro-batches, optimizer steps
+def plan_run(cfg, train:Programs, n_ranks:int) -> tuple:
     "All batches of the run, as configured: by epochs, by steps, or by whichever ends first."
     t, d, table = cfg.training, cfg.data, train.table
     window = t.gradient_accumulation_steps * n_ranks
     if d.sampling == 'twins': table = replace(table, twins=find_twins(train.examples, table))
     sampling, limit = 'uniform' if d.sampling == 'curriculum' else d.sampling, t.max_steps and t.max_steps * window
-    plan = BatchPlan(table, cfg.runtime.seed, sampling, t.tokens_per_batch, t.n_epochs or math.inf, max_repeats=d.max_repeats, window=window,
+    plan = BatchPlan(table, cfg.runtime.seed, sampling, t.tokens_per_batch, t.n_epochs or math.inf,
+                     max_repeats=d.max_repeats, window=window,
                      packing=d.packing)
     n_batches = plan.n_batches(limit)
     if d.sampling == 'curriculum':
         stages = [Stage(**d.curriculum[name]) for name in ('early', 'middle', 'late')]
-        plan = CurriculumPlan(table, cfg.runtime.seed, stages, t.tokens_per_batch, n_batches, d.curriculum.labels, max_repeats=d.max_repeats, window=window,
+        plan = CurriculumPlan(table, cfg.runtime.seed, stages, t.tokens_per_batch, n_batches,
+                              d.curriculum.labels, max_repeats=d.max_repeats, window=window,
                               packing=d.packing)
     return plan, n_batches, count_steps(n_batches, t.gradient_accumulation_steps, n_ranks)
 
@@ -169,15 +180,18 @@ class Site:
     log:Callable # takes lines for the reader
 
     @property
-    def data_sha256(self) -> dict: return {'train': self.train.report.sha256, 'valid': self.valid.report.sha256}
+    def data_sha256(self) -> dict:
+        return {'train': self.train.report.sha256, 'valid': self.valid.report.sha256}
 
     @property
     def same(self) -> dict:
         "What must not differ when a run goes on."
         return {'config': OmegaConf.to_container(self.cfg), 'data_sha256': self.data_sha256,
-                'tokenizer_sha256': self.tokenizer.sha256, 'world_size': self.n_ranks, 'dtype': str(self.dtype).removeprefix('torch.')}
+                'tokenizer_sha256': self.tokenizer.sha256, 'world_size': self.n_ranks,
+                'dtype': str(self.dtype).removeprefix('torch.')}
 
-    def autocast(self): return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+    def autocast(self):
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 # %% ../../nbs/6_runs/59_run.ipynb #ce4cda11
 def open_site(
@@ -190,19 +204,24 @@ def open_site(
     dtype = configured_dtype(cfg)
     if rank: log = lambda line: None
     if dtype == torch.bfloat16 and not multiplies_bfloat16(device):
-        log(f"warning: this {device.type} multiplies bfloat16 by emulation, many times slower than float32; set runtime.dtype=auto")
+        log(f"warning: this {device.type} multiplies bfloat16 by emulation, many times slower than float32; "
+            f"set runtime.dtype=auto")
     if cfg.mlflow.enabled: tracking_place(cfg.mlflow.tracking_uri, project_root()/'storage'/'mlflow')
     tokenizer = load_tokenizer(resolve_path(cfg.tokenizer.path))
     train, valid = train_and_valid(cfg, tokenizer, log)
-    for side, programs in (('train', train), ('held out', valid)): log(f"{side}: {len(programs)} programs used of {programs.report}; {programs.counts}")
-    return Site(cfg, device, dtype, rank, n_ranks, tokenizer, train, valid, *plan_run(cfg, train, n_ranks), log)
+    for side, programs in (('train', train), ('held out', valid)):
+        log(f"{side}: {len(programs)} programs used of {programs.report}; {programs.counts}")
+    return Site(cfg, device, dtype, rank, n_ranks, tokenizer, train, valid, *plan_run(cfg, train, n_ranks),
+                log)
 
 # %% ../../nbs/6_runs/59_run.ipynb #6b6f2c15
 INDEX_CONVENTION = 'state: position t stands for the choice of x_{t+1} in the state x_0..x_t'
 
 def git_commit() -> str|None: # 40 hexadecimal digits, None outside a checkout
     "The commit the code was run from."
-    try: done = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=project_root(), capture_output=True, text=True)
+    try:
+        done = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=project_root(), capture_output=True,
+                              text=True)
     except OSError: return None # a slim image has no git
     return done.stdout.strip() or None if done.returncode == 0 else None
 
@@ -214,8 +233,10 @@ def drawn_prior(plan, most:int=50) -> float:
 @patch
 def about(self:Site) -> dict: # JSON-ready, for wmtp.json
     "Where a model trained at this site comes from."
-    return {'what': self.cfg.run, 'index_convention': INDEX_CONVENTION, 'tokenizer_sha256': self.tokenizer.sha256,
-            'class_prior': drawn_prior(self.plan), 'git_commit': git_commit(), 'data_sha256': self.data_sha256,
+    return {'what': self.cfg.run, 'index_convention': INDEX_CONVENTION,
+            'tokenizer_sha256': self.tokenizer.sha256,
+            'class_prior': drawn_prior(self.plan), 'git_commit': git_commit(),
+            'data_sha256': self.data_sha256,
             'config_sha256': config_sha256(self.cfg), 'same_run': self.same}
 
 # %% ../../nbs/6_runs/59_run.ipynb #45512441
@@ -252,11 +273,13 @@ def show_program(
 def choose_examples(programs:Programs, index:list, n:int) -> list: # positions in `index`
     "One correct program, then incorrect ones, each of another problem; those with a known mistake first."
     unknown = lambda k: programs.rows[index[k]]['metadata'].get('bug_span') is None
-    order = sorted(range(len(index)), key=lambda k: (unknown(k), derive_seed('example', programs.rows[index[k]]['task_id'])))
+    order = sorted(range(len(index)),
+                   key=lambda k: (unknown(k), derive_seed('example', programs.rows[index[k]]['task_id'])))
     chosen, seen = [], set()
     for wanted in [True] + [False] * (n - 1):
         for k in order:
-            if programs.table.labels[index[k]] == wanted and programs.table.problems[index[k]] not in seen: break
+            if programs.table.labels[index[k]] == wanted and programs.table.problems[index[k]] not in seen:
+                break
         else: continue
         chosen.append(k)
         seen.add(programs.table.problems[index[k]])
@@ -270,11 +293,13 @@ def run_report(
     shown:list, # `Shown` programs
 ) -> str: # a whole page
     "The HTML page of a run."
-    examples = [(s.title, ''.join(f'<p>{caption}:</p>' + tokens_html(s.pieces, x, kind, s.bug) for caption, x, kind in s.lines)) for s in shown]
+    examples = [(s.title, ''.join(f'<p>{caption}:</p>' + tokens_html(s.pieces, x, kind, s.bug)
+                                  for caption, x, kind in s.lines)) for s in shown]
     return report_html(title, numbers, figures, examples)
 
 # %% ../../nbs/6_runs/59_run.ipynb #494b7983
-def open_folder(site:Site, resume:str|None) -> tuple: # RunFolder on rank 0 (keep it: it holds the lock), checkpoint, folder
+# RunFolder on rank 0 (keep it: it holds the lock), checkpoint, folder
+def open_folder(site:Site, resume:str|None) -> tuple:
     "Take the run's folder on rank 0 and tell all ranks where to go on; an `InputError` if the checkpoint belongs to another run."
     place = prepare_run_folder(resolve_path(site.cfg.checkpoint.save_dir), resume) if site.rank == 0 else None
     start, folder = tell_all(place and (place.checkpoint, place.path))
@@ -291,7 +316,8 @@ def open_mlflow(site:Site, folder:Path) -> MLflowCopy|None:
     if not m.enabled or site.rank: return None
     uri, artifacts = tracking_place(m.tracking_uri, project_root()/'storage'/'mlflow')
     tags = {'git_commit': str(git_commit()), 'data_sha256': site.data_sha256['train']}
-    copy = MLflowCopy(folder, uri, artifacts, m.experiment, config=OmegaConf.to_container(site.cfg), run_yaml=to_yaml(site.cfg), tags=tags)
+    copy = MLflowCopy(folder, uri, artifacts, m.experiment, config=OmegaConf.to_container(site.cfg),
+                      run_yaml=to_yaml(site.cfg), tags=tags)
     copy.start()
     return copy
 
@@ -324,10 +350,14 @@ def outcome(site:Site, course:Course, result, folder:Path, mlflow_run_id) -> Run
     cfg, names = site.cfg, read_names(folder)
     best = folder/(names['best'] or names['last']) # no best where the held-out data gives no such number
     title = f"{cfg.run} {folder.name}, seed {cfg.runtime.seed}"
-    metrics, shown, page = course.review(course.load(best).to(site.device), read_journal(folder/'journal.jsonl')[0], title)
-    summary = {'run': cfg.run, 'seed': cfg.runtime.seed, 'steps': result.steps, 'wall_s': round(result.wall_s, 3),
-               'tokens_per_s': round(result.tokens_per_s, 1), 'metrics': {name: finite(number) for name, number in metrics.items()},
-               'checkpoint': {'best': str(best), 'last': str(folder/names['last'])}, 'mlflow_run_id': mlflow_run_id,
+    metrics, shown, page = course.review(course.load(best).to(site.device),
+                                         read_journal(folder/'journal.jsonl')[0], title)
+    summary = {'run': cfg.run, 'seed': cfg.runtime.seed, 'steps': result.steps,
+               'wall_s': round(result.wall_s, 3),
+               'tokens_per_s': round(result.tokens_per_s, 1),
+               'metrics': {name: finite(number) for name, number in metrics.items()},
+               'checkpoint': {'best': str(best), 'last': str(folder/names['last'])},
+               'mlflow_run_id': mlflow_run_id,
                'data_sha256': site.data_sha256['train'], 'config_sha256': config_sha256(cfg)}
     replace_text(folder/'summary.json', json.dumps(summary, indent=1, allow_nan=False) + '\n')
     replace_text(folder/'report.html', page)
@@ -338,13 +368,18 @@ def make_trainer(site:Site, course:Course, model, checkpoints, tracker, start, s
     "The training loop as configured."
     t, c = site.cfg.training, site.cfg.checkpoint
     return Trainer(
-        model, course.loss, lambda n: site.train.batch(site.plan[n]), course.counts, site.n_steps, site.n_batches,
-        accumulation=t.gradient_accumulation_steps, learning_rate=t.learning_rate, weight_decay=t.weight_decay,
-        max_grad_norm=t.max_grad_norm or math.inf, lr_scheduler=t.lr_scheduler, lr_warmup_steps=t.lr_warmup_steps,
-        device=site.device, dtype=site.dtype, seed=site.cfg.runtime.seed, prepare=course.prepare, evaluate=course.evaluate,
+        model, course.loss, lambda n: site.train.batch(site.plan[n]), course.counts, site.n_steps,
+        site.n_batches,
+        accumulation=t.gradient_accumulation_steps, learning_rate=t.learning_rate,
+        weight_decay=t.weight_decay,
+        max_grad_norm=t.max_grad_norm or math.inf, lr_scheduler=t.lr_scheduler,
+        lr_warmup_steps=t.lr_warmup_steps,
+        device=site.device, dtype=site.dtype, seed=site.cfg.runtime.seed, prepare=course.prepare,
+        evaluate=course.evaluate,
         eval_every_steps=t.eval_every_steps, best_metric=course.best_metric, best_mode=course.best_mode,
         early_stop_patience=t.early_stop_patience, max_bad_steps=t.max_bad_steps, checkpoints=checkpoints,
-        save_every_steps=c.save_every_steps, tracker=tracker, log_every_steps=site.cfg.runtime.log_every_steps, resume=start, stop=stop)
+        save_every_steps=c.save_every_steps, tracker=tracker,
+        log_every_steps=site.cfg.runtime.log_every_steps, resume=start, stop=stop)
 
 # %% ../../nbs/6_runs/59_run.ipynb #07fa35d9
 def conduct(
@@ -359,7 +394,8 @@ def conduct(
     if model is None: model = course.load(start) if start else course.make()
     tracker = Tracker(folder, resumed_rows(start)) if site.rank == 0 else None
     about = site.about() | course.about(model)
-    checkpoints = Checkpoints(folder, lambda part: course.save(model, part), about, to_yaml(site.cfg), site.cfg.checkpoint.keep)
+    checkpoints = Checkpoints(folder, lambda part: course.save(model, part), about, to_yaml(site.cfg),
+                              site.cfg.checkpoint.keep)
     mlflow, status, done = open_mlflow(site, folder), 'FAILED', None
     try:
         result = make_trainer(site, course, model, checkpoints, tracker, start, stop).train()

@@ -33,17 +33,20 @@ def find_checkpoint(
     source:str, # a checkpoint folder, a run's folder, or runs:/<id>/<artifact path>
     cache, # folder for what has to be fetched
     key:str, # the setting that names it, for errors
-    tracking_uri:str|None=None, # where runs:/... is looked up; None = as the environment says, else the local database
+    # where runs:/... is looked up; None = as the environment says, else the local database
+    tracking_uri:str|None=None,
 ) -> Path: # a whole checkpoint folder
     "The checkpoint that is meant, the best one of a run, verified; an `InputError` where there is none."
     place = tracking_place(tracking_uri, project_root()/'storage'/'mlflow')[0]
     folder = fetch_artifact(source, cache, place) if source.startswith('runs:/') else resolve_path(source)
     if (folder/'checkpoints.json').is_file():
         names = read_names(folder)
-        if not (names['best'] or names['last']): raise InputError(f"{key}: the run in {folder} has no checkpoint yet; let it finish")
+        if not (names['best'] or names['last']):
+            raise InputError(f"{key}: the run in {folder} has no checkpoint yet; let it finish")
         folder = folder/(names['best'] or names['last'])
     if not (folder/'wmtp.json').is_file():
-        raise InputError(f"{key}: {folder} holds no checkpoint; wanted one, or the folder of a run, as wmtp_critic leaves it")
+        raise InputError(f"{key}: {folder} holds no checkpoint; wanted one, or the folder of a run, as "
+                         f"wmtp_critic leaves it")
     verify(folder)
     return folder
 
@@ -60,30 +63,41 @@ def check_critic(
     where, # named in errors
 ):
     "Nothing, when this critic can weigh this policy's tokens; else an `InputError`."
-    if about.get('what') != 'critic': raise InputError(f"{where} is a {about.get('what')}; wanted a critic, as wmtp_critic saves it")
+    if about.get('what') != 'critic':
+        raise InputError(f"{where} is a {about.get('what')}; wanted a critic, as wmtp_critic saves it")
     if about.get('tokenizer_sha256') != tokenizer_sha256:
-        raise InputError(f"{where} was trained with tokenizer {str(about.get('tokenizer_sha256'))[:12]}, the policy has {tokenizer_sha256[:12]}; "
-                         "both must read the same ids: set tokenizer.path to the critic's, or train a critic with this one")
+        raise InputError(f"{where} was trained with tokenizer {str(about.get('tokenizer_sha256'))[:12]}, the "
+                         f"policy has {tokenizer_sha256[:12]}; "
+                         "both must read the same ids: set tokenizer.path to the critic's, or train a critic "
+                         "with this one")
     if about.get('index_convention') != INDEX_CONVENTION:
-        raise InputError(f"{where} has the index convention {about.get('index_convention')!r}; wanted {INDEX_CONVENTION!r}: train it anew")
+        raise InputError(f"{where} has the index convention {about.get('index_convention')!r}; wanted "
+                         f"{INDEX_CONVENTION!r}: train it anew")
     if advantage == 'mc' and not about.get('prob_values'):
-        raise InputError(f"{where} was trained only by ranking, so its values are no probabilities and R - V has no meaning; "
+        raise InputError(f"{where} was trained only by ranking, so its values are no probabilities and R - V "
+                         f"has no meaning; "
                          "set weighting.advantage=td, or train with critic.value_coef above 0")
-    if about.get('gamma') != gamma: raise InputError(f"{where} was trained with gamma {about.get('gamma')}, weighting.gamma is {gamma}; set it to the same")
+    if about.get('gamma') != gamma:
+        raise InputError(f"{where} was trained with gamma {about.get('gamma')}, weighting.gamma is {gamma}; "
+                         f"set it to the same")
 
 # %% ../../nbs/6_runs/62_verifiable.ipynb #2b1fa03c
 def open_critic(
     site:Site,
     cache, # folder for what has to be fetched
-) -> tuple[ValueModel, dict]: # in evaluation mode, without gradients, on the site's device; what it says about itself
+# in evaluation mode, without gradients, on the site's device; what it says about itself
+) -> tuple[ValueModel, dict]:
     "The critic of a verifiable run, checked against the policy's tokenizer and the weighting."
     v, w = site.cfg.models.value_model, site.cfg.weighting
-    folder = find_checkpoint(v.checkpoint_path, cache, 'models.value_model.checkpoint_path', site.cfg.mlflow.tracking_uri)
+    folder = find_checkpoint(v.checkpoint_path, cache, 'models.value_model.checkpoint_path',
+                             site.cfg.mlflow.tracking_uri)
     about = read_about(folder)
     check_critic(about, site.tokenizer.sha256, w.advantage, w.gamma, folder)
-    critic = ValueModel.from_checkpoint(folder, v.backbone_path and resolve_path(v.backbone_path)).eval_mode().to(site.device)
+    critic = ValueModel.from_checkpoint(folder, v.backbone_path
+                                        and resolve_path(v.backbone_path)).eval_mode().to(site.device)
     if (known := critic.backbone.config.max_position_embeddings) < site.cfg.data.max_length:
-        raise InputError(f"data.max_length is {site.cfg.data.max_length}, the critic reads at most {known} tokens; lower it")
+        raise InputError(f"data.max_length is {site.cfg.data.max_length}, the critic reads at most {known} "
+                         f"tokens; lower it")
     return critic, about
 
 # %% ../../nbs/6_runs/62_verifiable.ipynb #7f6c426d
@@ -93,13 +107,16 @@ def drawn_mix(site:Site, rows:list, gather) -> dict: # name -> share; nothing wh
     "Which programs some batches hold: the share that is correct and the share of each bin of difficulty."
     mine = np.concatenate([np.zeros(0, int), *(index for index in rows if index is not None)])
     table = site.train.table
-    right, levels = (gather(torch.as_tensor(np.asarray(x[mine])))[0] for x in (table.labels, table.difficulty))
+    right, levels = (gather(torch.as_tensor(np.asarray(x[mine])))[0]
+                     for x in (table.labels, table.difficulty))
     if not len(right): return {}
     return {'data/correct': float(right.float().mean())} | {
-        f'data/{name}': float(((levels >= low) & (levels <= high)).float().mean()) for name, (low, high) in BINS.items()}
+        f'data/{name}': float(((levels >= low) & (levels <= high)).float().mean())
+        for name, (low, high) in BINS.items()}
 
 @torch.no_grad()
-def window_advantages(site:Site, critic:ValueModel, batches:list, masks:list) -> list: # of [batch, seq] float32
+# of [batch, seq] float32
+def window_advantages(site:Site, critic:ValueModel, batches:list, masks:list) -> list:
     "The advantage of each choice in a window's batches; an empty array where this rank has none."
     w, found = site.cfg.weighting, []
     for batch, mask in zip(batches, masks):
@@ -115,7 +132,8 @@ def next_beta(site:Site, advantages:list, masks:list, memory:dict, gather) -> fl
     w = site.cfg.weighting
     if w.target_ess is None: return w.beta
     everyones = gather(torch.cat([A[m] for A, m in zip(advantages, masks)]))[0]
-    return smooth_beta(memory.get('beta'), solve_beta(everyones, w.target_ess, w.min_weight, w.max_weight), 1 - w.smoothing)
+    return smooth_beta(memory.get('beta'), solve_beta(everyones, w.target_ess, w.min_weight, w.max_weight),
+                       1 - w.smoothing)
 
 def weigh_by_critic(
     site:Site,
@@ -123,17 +141,23 @@ def weigh_by_critic(
     "Weights `exp(advantage / beta)` from a critic; with `weighting.control: uniform` the baseline's."
     w, n_future = site.cfg.weighting, policy_config(site.cfg).n_future_tokens
     with tempfile.TemporaryDirectory() as cache: critic, about = open_critic(site, cache)
-    site.log(f"critic: {site.cfg.models.value_model.checkpoint_path}, trained with {about['class_prior']:.0%} correct programs")
-    told = {'weights': 'critic', 'critic': {name: about.get(name) for name in ('class_prior', 'data_sha256', 'config_sha256', 'prob_values', 'step')}}
+    site.log(f"critic: {site.cfg.models.value_model.checkpoint_path}, trained with "
+             f"{about['class_prior']:.0%} correct programs")
+    told = {'weights': 'critic',
+            'critic': {name: about.get(name) for name in ('class_prior', 'data_sha256', 'config_sha256',
+                                                          'prob_values', 'step')}}
     if w.control == 'uniform': return Weigher(weigh_uniformly(site).weigh, told)
     def weigh(model, batches, rows, step, memory, gather):
         masks = masks_of(site, batches)
         advantages = window_advantages(site, critic, batches, masks)
         beta = next_beta(site, advantages, masks, memory, gather)
         weights, metrics = build_window_weights(
-            advantages, masks, beta, w.min_weight, w.max_weight, None if w.normalize == 'none' else w.normalize, w.head_weight, n_future,
-            None if w.control == 'none' else w.control, derive_seed(site.cfg.runtime.seed, 'control', step), gather)
-        return with_weights(site, batches, weights), metrics | drawn_mix(site, rows, gather), {'beta': beta} if w.target_ess else {}
+            advantages, masks, beta, w.min_weight, w.max_weight, None if w.normalize == 'none'
+            else w.normalize, w.head_weight, n_future,
+            None if w.control == 'none' else w.control, derive_seed(site.cfg.runtime.seed, 'control', step),
+            gather)
+        return with_weights(site, batches, weights), metrics | drawn_mix(site, rows,
+            gather), {'beta': beta} if w.target_ess else {}
     return Weigher(weigh, told)
 
 # %% ../../nbs/6_runs/62_verifiable.ipynb #104ef8a8

@@ -22,9 +22,12 @@ def check_names(
     names, # the names that a file gives to 0, 1, 2, ...
 ) -> None:
     "Nothing, when a file's enumeration is the one that this module reads; else an `InputError` naming the first number that differs."
-    for n, (name, wanted) in enumerate(zip(names, dict(source=SOURCES, difficulty=GRADES, language=LANGUAGES)[column])):
+    for n, (name, wanted) in enumerate(zip(names, dict(source=SOURCES, difficulty=GRADES,
+                                                       language=LANGUAGES)[column])):
         plain = {'python': 'python2'}.get(name.lower(), name.lower()).split('_')[0]
-        if plain != wanted.lower(): raise InputError(f"{column} {n} is {name} in this file; wanted {wanted}, as in deepmind/code_contests")
+        if plain != wanted.lower():
+            raise InputError(f"{column} {n} is {name} in this file; wanted {wanted}, as in "
+                             f"deepmind/code_contests")
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #468509e8
 def level_of_rating(
@@ -60,9 +63,12 @@ def paired(
 ) -> list[tuple]: # (item of first, item of second)
     "The pairs of a column; lists of different length are a `BadRow`, a missing or empty column has none."
     cell = row.get(column) or {}
-    if not isinstance(cell, dict): raise BadRow('wrong type', f"{column} is {shown(cell)}; wanted an object of two lists")
+    if not isinstance(cell, dict):
+        raise BadRow('wrong type', f"{column} is {shown(cell)}; wanted an object of two lists")
     a, b = cell.get(first) or [], cell.get(second) or []
-    if len(a) != len(b): raise BadRow('uneven lists', f"{column} has {len(a)} {first} and {len(b)} {second}; wanted as many of each")
+    if len(a) != len(b):
+        raise BadRow('uneven lists', f"{column} has {len(a)} {first} and {len(b)} {second}; wanted as many "
+                                     f"of each")
     return [*zip(a, b)]
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #87e483d1
@@ -108,7 +114,8 @@ def source_name(
     n:int, # the number of a row
 ) -> str:
     "The site a problem comes from; a number outside the enumeration is a `BadRow`."
-    if not 0 <= n < len(SOURCES): raise BadRow('out of range', f"source is {n}; wanted 0 to {len(SOURCES) - 1}")
+    if not 0 <= n < len(SOURCES):
+        raise BadRow('out of range', f"source is {n}; wanted 0 to {len(SOURCES) - 1}")
     return SOURCES[n]
 
 def problem_record(
@@ -119,16 +126,21 @@ def problem_record(
     "What all programs of one problem share: prompt, difficulty, tests; an unusable row is a `BadRow`."
     name = ' '.join(plain_text('name', row['name']).split())
     instruction = plain_text('description', row['description']).strip()
-    if not name or not instruction: raise BadRow('no statement', f"{'description' if name else 'name'} is blank; wanted text")
+    if not name or not instruction:
+        raise BadRow('no statement', f"{'description' if name else 'name'} is blank; wanted text")
     rating = number_or_zero('cf_rating', row['cf_rating'])
-    public = [(plain_text('public_tests', a), plain_text('public_tests', b)) for a, b in paired(row, 'public_tests', 'input', 'output')]
+    public = [(plain_text('public_tests', a), plain_text('public_tests', b))
+              for a, b in paired(row, 'public_tests', 'input', 'output')]
     tests, n_tests = stored_tests(row, most_tests, most_test_chars)
     source = source_name(number_or_zero('source', row['source']))
-    return {'problem': f'{source}/{name}', 'source': source, 'instruction': instruction, 'input': example_text(public),
-            'difficulty': level_of_rating(rating), 'difficulty_raw': number_or_zero('difficulty', row['difficulty']),
+    return {'problem': f'{source}/{name}', 'source': source, 'instruction': instruction,
+            'input': example_text(public),
+            'difficulty': level_of_rating(rating),
+            'difficulty_raw': number_or_zero('difficulty', row['difficulty']),
             'cf_rating': rating, 'cf_tags': [plain_text('cf_tags', tag) for tag in row['cf_tags'] or []],
             'kind': 'stdin', 'input_file': plain_text('input_file', row.get('input_file')),
-            'output_file': plain_text('output_file', row.get('output_file')), 'n_tests': n_tests, 'tests': tests}
+            'output_file': plain_text('output_file', row.get('output_file')), 'n_tests': n_tests,
+            'tests': tests}
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #9e86d2a9
 def submissions(
@@ -149,8 +161,11 @@ def labelled_row(
     n_tokens:int, # of BOS, prompt, program and EOS together
 ) -> dict: # with exactly the six fields
     "One row of a data file: a program of a problem with its label."
-    shared = {name: record[name] for name in ('source', 'difficulty', 'difficulty_raw', 'cf_rating', 'cf_tags')}
+    shared = {name: record[name] for name in ('source', 'difficulty', 'difficulty_raw', 'cf_rating',
+                                              'cf_tags')}
     return {'instruction': record['instruction'], 'input': record['input'], 'output': code,
-            'task_id': f"{record['problem']}_{'correct' if is_correct else 'incorrect'}_{place}", 'is_correct': is_correct,
-            'metadata': {**shared, 'has_tests': record['n_tests'] > 0, 'problem': record['problem'], 'language': language,
+            'task_id': f"{record['problem']}_{'correct' if is_correct else 'incorrect'}_{place}",
+            'is_correct': is_correct,
+            'metadata': {**shared, 'has_tests': record['n_tests'] > 0, 'problem': record['problem'],
+                         'language': language,
                          'n_tokens': n_tokens}}

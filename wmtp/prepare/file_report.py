@@ -29,7 +29,8 @@ SHOWN = 3 # places named for each kind of finding
 class Findings:
     "What was found, by kind: how often, and where first."
     counts:Counter = field(default_factory=Counter) # kind -> how often
-    places:dict = field(default_factory=lambda: defaultdict(list)) # kind -> first places, with what was seen there
+    # kind -> first places, with what was seen there
+    places:dict = field(default_factory=lambda: defaultdict(list))
 
     def add(self,
         kind:str, # a few words, the same for all such findings
@@ -54,13 +55,16 @@ def fingerprint(
     *parts, # strings, or anything with a stable `repr`
 ) -> int: # 64 bits
     "Eight bytes that stand for the parts."
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode('utf-8', 'backslashreplace'), digest_size=8).digest(), 'little')
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode('utf-8', 'backslashreplace'),
+                                          digest_size=8).digest(), 'little')
 
-PRINTS = ('problem', 'text', 'program', 'anywhere') # the problem; problem and text; problem and normal form; normal form alone
+# the problem; problem and text; problem and normal form; normal form alone
+PRINTS = ('problem', 'text', 'program', 'anywhere')
 
 class Prints:
     "The fingerprints of the rows of one file."
-    def __init__(self): self.columns, self.lines, self.labels = {name: array('Q') for name in PRINTS}, array('Q'), array('b')
+    def __init__(self):
+        self.columns, self.lines, self.labels = {name: array('Q') for name in PRINTS}, array('Q'), array('b')
 
     def add(self,
         row:dict, # a row that passed `check_row`
@@ -99,7 +103,8 @@ class FileReport:
     counts:dict = field(default_factory=lambda: defaultdict(Counter)) # name -> value -> rows
     prints:Prints = field(default_factory=Prints)
     problems:dict = field(default_factory=dict) # fingerprint of a problem -> its name
-    tasks:tuple = field(default_factory=lambda: (array('Q'), array('Q'))) # fingerprints of all task_ids, also of unusable rows; their lines
+    # fingerprints of all task_ids, also of unusable rows; their lines
+    tasks:tuple = field(default_factory=lambda: (array('Q'), array('Q')))
     prompt:tuple = ('', 0) # the prompt that was counted last, and its tokens
 
 # %% ../../nbs/appendix/prepare/15e_file_report.ipynb #6301bbfc
@@ -113,13 +118,18 @@ def check_lengths(self:FileReport,
     "Compares a row's length with the window and with what its metadata say."
     stated = row['metadata'].get('n_tokens')
     if tokenizer:
-        if self.prompt[0] != (text := prompt_text(row)): self.prompt = text, len(tokenizer.encode(text)) # rows of a problem stand together
+        # rows of a problem stand together
+        if self.prompt[0] != (text := prompt_text(row)): self.prompt = text, len(tokenizer.encode(text))
         n_prompt = self.prompt[1]
         n = n_prompt + len(tokenizer.encode(row['output'])) + 2
-        if stated is not None and stated != n: self.faults.add('length differs from metadata', f'{place}: {n} tokens, not {stated}')
+        if stated is not None and stated != n:
+            self.faults.add('length differs from metadata', f'{place}: {n} tokens, not {stated}')
         if n_prompt + 1 >= max_length:
-            self.faults.add('no room for the program', f'{place}: the prompt has {n_prompt + 1} of {max_length} tokens')
-        elif n > max_length: self.warnings.add('longer than the window', f'{place}: {n} tokens of {max_length}; the end will be cut off')
+            self.faults.add('no room for the program',
+                            f'{place}: the prompt has {n_prompt + 1} of {max_length} tokens')
+        elif n > max_length:
+            self.warnings.add('longer than the window',
+                              f'{place}: {n} tokens of {max_length}; the end will be cut off')
         stated = n
     if stated is not None: self.counts['tokens'][stated // 128 * 128] += 1
 
@@ -136,9 +146,12 @@ def check_program_of(self:FileReport,
     metadata, code = row['metadata'], row['output']
     rating = metadata.get('cf_rating') or 0
     if 'difficulty_raw' in metadata and metadata['difficulty'] != level_of_rating(rating):
-        self.faults.add('level differs from the rating', f"{place}: difficulty {metadata['difficulty']} with cf_rating {rating}")
-    for kind, found in (('programs with carriage returns', '\r' in code), ('programs with tabs', '\t' in code),
-                        ('texts with odd line separators', ODD_LINES.search(row['instruction'] + row['input'] + code))):
+        self.faults.add('level differs from the rating',
+                        f"{place}: difficulty {metadata['difficulty']} with cf_rating {rating}")
+    for kind, found in (('programs with carriage returns', '\r' in code),
+                        ('programs with tabs', '\t' in code),
+                        ('texts with odd line separators',
+                         ODD_LINES.search(row['instruction'] + row['input'] + code))):
         if found: self.counts['text'][kind] += 1
     if not programs: return None
     try: return program_digest(check_program(code.replace('\r\n', '\n')))
@@ -174,8 +187,10 @@ def check_line(self:FileReport,
         return
     self.n_rows += 1
     for name in extra: self.warnings.add('field that is not read', f'{place}: {name}')
-    for name, value in (('label', 'correct' if row['is_correct'] else 'incorrect'), ('difficulty', row['metadata']['difficulty']),
-                        ('source', row['metadata']['source']), ('language', row['metadata'].get('language', 'not said'))):
+    for name, value in (('label', 'correct' if row['is_correct'] else 'incorrect'),
+                        ('difficulty', row['metadata']['difficulty']),
+                        ('source', row['metadata']['source']),
+                        ('language', row['metadata'].get('language', 'not said'))):
         self.counts[name][value] += 1
     self.counts['also in metadata'].update(name for name in row['metadata'] if name not in METADATA_TYPES)
     self.prints.add(row, number, self.check_program_of(row, place, programs))
@@ -187,13 +202,17 @@ def check_line(self:FileReport,
 def check_repeats(self:FileReport) -> None:
     "Finds tasks, programs and labels that clash within the file."
     (tasks, at), lines, labels = self.tasks, self.prints.lines, self.prints.labels
-    for i, j in repeats(tasks): self.faults.add('repeated task_id', f'{self.path}:{at[i]}: the task_id of line {at[j]}')
+    for i, j in repeats(tasks):
+        self.faults.add('repeated task_id', f'{self.path}:{at[i]}: the task_id of line {at[j]}')
     copies = {i for i, j in repeats(self.prints.columns['text']) if labels[i] == labels[j]}
     for i, j in repeats(self.prints.columns['program']):
         place = f'{self.path}:{lines[i]}'
-        if labels[i] != labels[j]: self.faults.add('program with both labels', f'{place}: line {lines[j]} has the other label')
+        if labels[i] != labels[j]:
+            self.faults.add('program with both labels', f'{place}: line {lines[j]} has the other label')
         elif i in copies: self.warnings.add('identical program', f'{place}: as line {lines[j]}')
-        else: self.warnings.add('near-identical program', f'{place}: as line {lines[j]}, up to names and layout')
+        else:
+            self.warnings.add('near-identical program',
+                              f'{place}: as line {lines[j]}, up to names and layout')
 
 def validate_file(
     path, # JSONL, plain or gzip
@@ -210,8 +229,11 @@ def validate_file(
     except InputError as e:
         if not Path(path).is_file(): raise
         report.faults.add('cannot be unpacked', str(e)) # a damaged .gz
-    if not report.n_lines: report.faults.add('empty file', f'{path}: no line; wanted one JSON object per line')
+    if not report.n_lines:
+        report.faults.add('empty file', f'{path}: no line; wanted one JSON object per line')
     report.check_repeats()
     labels = [*report.counts.get('label', ())]
-    if len(labels) == 1: report.warnings.add('one label only', f'{path}: all rows are {labels[0]}; balanced sampling is not possible')
+    if len(labels) == 1:
+        report.warnings.add('one label only', f'{path}: all rows are {labels[0]}; balanced sampling is not '
+                                              f'possible')
     return report

@@ -74,12 +74,14 @@ PRIORITY = ('test', 'valid', 'train')
 
 def settle_groups(
     entries:list[Entry],
-) -> dict[int, list[int]]: # first member -> members that stay, in order; entries of other splits and unusable ones are in no list
+# first member -> members that stay, in order; entries of other splits and unusable ones are in no list
+) -> dict[int, list[int]]:
     "For each problem the entries that stay: those in the split with the highest priority."
     groups = defaultdict(list)
     for i, leader in enumerate(same_problem(entries)):
         if entries[i].problem is not None: groups[leader].append(i)
-    stay = ([i for i in members if entries[i].split == min((entries[j].split for j in members), key=PRIORITY.index)]
+    stay = ([i for i in members if entries[i].split == min((entries[j].split for j in members),
+                                                           key=PRIORITY.index)]
             for members in groups.values())
     return {members[0]: members for members in stay}
 
@@ -113,7 +115,8 @@ def problem_verdicts(
     programs = [(label, digest) for line in lines for label, digest, *_ in line]
     found = iter(verdicts(members[0].problem, programs, cap))
     kept = [[*islice(found, len(line))] for line in lines]
-    return kept, Counter(line[i][0] for line, verdict in zip(lines, kept) for i, why in enumerate(verdict) if why is None)
+    return kept, Counter(line[i][0] for line, verdict in zip(lines, kept) for i, why in enumerate(verdict)
+                         if why is None)
 
 # %% ../../nbs/appendix/prepare/15d_merge.ipynb #fe5f2d2f
 ELSEWHERE = 'problem of another split'
@@ -140,7 +143,8 @@ class Merge:
     ):
         self.folder, self.entries, self.draft, self.cap, self.waiting = folder, entries, draft, cap, {}
         self.group = {i: members for members in settle_groups(entries).values() for i in members}
-        self.found = {entry.split: {'problems': Counter(), 'programs': Counter()} for entry in entries} # reason, None = kept -> number
+        # reason, None = kept -> number
+        self.found = {entry.split: {'problems': Counter(), 'programs': Counter()} for entry in entries}
 
 # %% ../../nbs/appendix/prepare/15d_merge.ipynb #1c6099e2
 @patch
@@ -169,7 +173,8 @@ def copy_rows(self:Merge,
         if why is None:
             if len(self.group[i]) > 1: row = renamed_row(row, entry, name, first.problem)
             facts = {name: line[name] for name in ('source', 'difficulty', 'difficulty_raw')}
-            self.draft.add_row(entry.split, row, label, {**facts, 'problem': first.problem, 'language': language, 'n_tokens': n_tokens})
+            self.draft.add_row(entry.split, row, label, {**facts, 'problem': first.problem,
+                                                         'language': language, 'n_tokens': n_tokens})
 
 # %% ../../nbs/appendix/prepare/15d_merge.ipynb #627655da
 @patch
@@ -192,7 +197,8 @@ def copy_problem(self:Merge,
         kept = self.decide(i)
         also = [self.entries[j].problem for j in self.group[i][1:]]
         extra = {'also': also} if also else {}
-        self.draft.add_problem({**json.loads(problem), 'n_correct': kept[True], 'n_incorrect': kept[False], **extra}, entry.split)
+        self.draft.add_problem({**json.loads(problem), 'n_correct': kept[True], 'n_incorrect': kept[False],
+                                **extra}, entry.split)
     self.copy_rows(i, line, rows)
 
 # %% ../../nbs/appendix/prepare/15d_merge.ipynb #9dfb369b
@@ -202,14 +208,16 @@ def copy_all(self:Merge) -> dict: # split -> problems and programs: read, kept, 
     read = defaultdict(Counter)
     i = 0
     for number in dict.fromkeys(entry.number for entry in self.entries):
-        with part_path(self.folder, number, 'rows').open('rb') as rows, part_path(self.folder, number, 'problems').open('rb') as problems:
+        with part_path(self.folder, number, 'rows').open('rb') as rows, part_path(self.folder, number,
+            'problems').open('rb') as problems:
             for (_, line), problem in zip(index_lines(self.folder, number), problems):
                 read[self.entries[i].split].update(problems=1, programs=line['read'])
                 self.copy_problem(i, line, rows, problem)
                 i += 1
     def table(split, what):
         dropped = +self.found[split][what]
-        return {'read': read[split][what], 'kept': dropped.pop(None, 0), 'dropped': dict(sorted(dropped.items()))}
+        return {'read': read[split][what], 'kept': dropped.pop(None, 0),
+                'dropped': dict(sorted(dropped.items()))}
     return {split: {what: table(split, what) for what in ('problems', 'programs')} for split in self.found}
 
 # %% ../../nbs/appendix/prepare/15d_merge.ipynb #18d085de
@@ -218,7 +226,8 @@ def locked(
 ): # an open file; the lock lives as long as it
     "The lock of a folder of parts; held by another process it is an `InputError`, as is a link in the folder's place."
     folder = Path(folder)
-    if folder.is_symlink(): raise InputError(f"{folder} is a link; wanted a folder for unfinished work: remove it")
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link; wanted a folder for unfinished work: remove it")
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder/'lock').open('w')
     try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,7 +248,8 @@ def prepare_codecontests(
     out=None, # where to show progress; None = stderr
 ) -> dict: # what metadata.json says
     "Writes CodeContests as a data set; interrupted, the same call goes on with the first shard that is not finished."
-    if cap is not None and cap < 1: raise InputError(f"--cap is {cap}; wanted at least 1 program of each label")
+    if cap is not None and cap < 1:
+        raise InputError(f"--cap is {cap}; wanted at least 1 program of each label")
     tokenizer, draft = load_tokenizer(tokenizer_path), Draft(folder)
     parts = draft.final.with_name(f'.{draft.final.name}.parts')
     shards = find_shards(source)
@@ -247,10 +257,12 @@ def prepare_codecontests(
         states = prepare_shards(shards, parts, tokenizer_path, settings, num_proc, out)
         with draft:
             for split in SPLITS: draft.add_split(split)
-            counts = Merge(parts, read_entries(parts, [shard.split for shard in shards]), draft, cap).copy_all()
+            counts = Merge(parts, read_entries(parts, [shard.split for shard in shards]), draft,
+                           cap).copy_all()
             if not any(found['programs']['kept'] for found in counts.values()):
                 raise InputError(f"{source}: no program could be kept ({json.dumps(counts)})")
-            facts = {'name': 'codecontests', 'licence': LICENCES['codecontests'], 'inputs': [state['input'] for state in states],
+            facts = {'name': 'codecontests', 'licence': LICENCES['codecontests'],
+                     'inputs': [state['input'] for state in states],
                      'settings': {**asdict(settings), 'cap': cap}, 'tokenizer': tokenizer_facts(tokenizer)}
             metadata = draft.publish(facts, counts)
         shutil.rmtree(parts)

@@ -31,7 +31,8 @@ class Progress:
     ):
         self.total, self.out, self.every = max(total, 1), out or sys.stderr, every
         self.began, self.spoke, self.first = time.monotonic(), 0., None
-        self.bar = tqdm(total=total, unit='B', unit_scale=True, desc='preparing', file=self.out) if self.out.isatty() else None
+        self.bar = tqdm(total=total, unit='B', unit_scale=True, desc='preparing',
+                        file=self.out) if self.out.isatty() else None
 
     def show(self,
         done:float, # bytes
@@ -44,7 +45,8 @@ class Progress:
             self.spoke, rate = now, (done - self.first) / max(now - self.began, 1e-9)
             left = tqdm.format_interval((self.total - done) / rate) if rate else '?'
             size = tqdm.format_sizeof(self.total, 'B')
-            print(f'preparing: {100 * done / self.total:.0f} % of {size}, {left} left', file=self.out, flush=True)
+            print(f'preparing: {100 * done / self.total:.0f} % of {size}, {left} left', file=self.out,
+                  flush=True)
 
     def close(self):
         if self.bar is not None: self.bar.close()
@@ -86,7 +88,8 @@ def several_processes(
     context = multiprocessing.get_context('spawn')
     shares = context.Array('d', len(shards) + 1)
     show = lambda: progress.show(sum(shard.size * share for shard, share in zip(shards, shares)))
-    with ProcessPoolExecutor(min(num_proc, len(shards)), context, start_worker, (tokenizer_path, folder, settings, shares)) as pool:
+    with ProcessPoolExecutor(min(num_proc, len(shards)), context, start_worker,
+                             (tokenizer_path, folder, settings, shares)) as pool:
         largest_first = sorted(range(len(shards)), key=lambda n: -shards[n].size)
         futures = {number: pool.submit(work, number, shards[number]) for number in largest_first}
         try:
@@ -97,7 +100,8 @@ def several_processes(
                     if future.done(): future.result()
             return [futures[number].result() for number in range(len(shards))]
         except BrokenProcessPool:
-            raise RunError("a process was ended from outside, perhaps for its memory; finished shards are kept: "
+            raise RunError("a process was ended from outside, perhaps for its memory; finished shards are "
+                           "kept: "
                            "run the same command again, with a smaller --num-proc if it happens again") from None
         finally:
             shares[-1] = 1
@@ -116,10 +120,12 @@ def prepare_shards(
     if num_proc < 1: raise InputError(f"--num-proc is {num_proc}; wanted at least 1")
     tokenizer, progress = load_tokenizer(tokenizer_path), Progress(sum(shard.size for shard in shards), out)
     try:
-        if num_proc > 1 and len(shards) > 1: return several_processes(shards, folder, tokenizer_path, settings, num_proc, progress)
+        if num_proc > 1 and len(shards) > 1:
+            return several_processes(shards, folder, tokenizer_path, settings, num_proc, progress)
         states = []
         for number, shard in enumerate(shards):
             before = sum(s.size for s in shards[:number])
-            states.append(write_part(shard, number, folder, tokenizer, settings, lambda share: progress.show(before + share * shard.size)))
+            states.append(write_part(shard, number, folder, tokenizer, settings,
+                                     lambda share: progress.show(before + share * shard.size)))
         return states
     finally: progress.close()

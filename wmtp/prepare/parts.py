@@ -53,7 +53,8 @@ def usable_text(
     if language != 'python3' and not (settings.python2 and language == 'python2'):
         raise BadRow(f'language {language}', f"a program in {language}; wanted python3")
     code = plain_text('the program', text)
-    if len(code) > MAX_CHARS: raise BadRow('too many characters', f"{len(code)} characters; wanted at most {MAX_CHARS}")
+    if len(code) > MAX_CHARS:
+        raise BadRow('too many characters', f"{len(code)} characters; wanted at most {MAX_CHARS}")
     return code
 
 # %% ../../nbs/appendix/prepare/15a_parts.ipynb #21db2261
@@ -79,7 +80,9 @@ def prepare_problem(
     settings:Settings,
 ) -> Prepared:
     "The usable programs of one problem as rows, and why the others are not."
-    try: record, found = problem_record(row, settings.most_tests, settings.most_test_chars), [*submissions(row)]
+    try:
+        record, found = problem_record(row, settings.most_tests,
+                                       settings.most_test_chars), [*submissions(row)]
     except BadRow as bad: return unusable(row, bad)
     done, texts = Prepared(record, n_read=len(found)), []
     for label, place, language, text in found:
@@ -90,7 +93,8 @@ def prepare_problem(
     for (label, place, language, code), n in zip(texts, lengths):
         n_tokens = n_prompt + n + 2
         try:
-            if n_tokens > settings.max_tokens: raise BadRow('too many tokens', f"{n_tokens} tokens; wanted at most {settings.max_tokens}")
+            if n_tokens > settings.max_tokens:
+                raise BadRow('too many tokens', f"{n_tokens} tokens; wanted at most {settings.max_tokens}")
             if code not in known: known[code] = program_digest(check_program(code))
         except BadRow as bad: done.dropped[bad.kind] += 1
         else:
@@ -139,7 +143,8 @@ def finished(
     "The state of a part that is whole and has this key; None if it has to be made."
     try: state = json.loads(part_path(folder, number, 'state').read_text())
     except (FileNotFoundError, ValueError): return None
-    sizes = {kind: path.stat().st_size for kind in FILES if (path := part_path(folder, number, kind)).is_file()}
+    sizes = {kind: path.stat().st_size for kind in FILES
+             if (path := part_path(folder, number, kind)).is_file()}
     return state if state.get('key') == key and state.get('sizes') == sizes else None
 
 # %% ../../nbs/appendix/prepare/15a_parts.ipynb #69be7d73
@@ -152,9 +157,11 @@ def part_lines(
 ) -> dict[str, bytes]: # what to append to each file of the part
     "The lines of one problem."
     rows = [json_line(row) for row in made.rows]
-    programs = [[row['is_correct'], digest, row['metadata']['language'], row['metadata']['n_tokens'], len(line)]
+    programs = [[row['is_correct'], digest, row['metadata']['language'], row['metadata']['n_tokens'],
+                 len(line)]
                 for row, digest, line in zip(made.rows, made.digests, rows)]
-    index = {'problem': None, 'keys': [], 'read': made.n_read, 'dropped': dict(made.dropped), 'programs': programs}
+    index = {'problem': None, 'keys': [], 'read': made.n_read, 'dropped': dict(made.dropped),
+             'programs': programs}
     if made.record:
         index |= {name: made.record[name] for name in ('problem', 'source', 'difficulty', 'difficulty_raw')}
         index['keys'] = problem_keys(made.record)
@@ -185,7 +192,8 @@ def make_part(
     files = {kind: draft.open('wb') for kind, draft in drafts.items()}
     try:
         for row, share in read_shard(shard):
-            for kind, lines in part_lines(prepare_problem(row, count_tokens, settings)).items(): files[kind].write(lines)
+            for kind, lines in part_lines(prepare_problem(row, count_tokens, settings)).items():
+                files[kind].write(lines)
             tell(share)
         for kind in FILES: settle(files[kind], drafts[kind], part_path(folder, number, kind))
         return {kind: files[kind].tell() for kind in FILES}
@@ -210,7 +218,8 @@ def write_part(
         path, draft = part_path(folder, number, 'state'), part_path(folder, number, f'state.{os.getpid()}')
         path.unlink(missing_ok=True)
         sizes = make_part(shard, number, folder, tokenizer, settings, tell)
-        state = {'key': key, 'input': {'split': shard.split, 'name': shard.name, 'identity': identity}, 'sizes': sizes}
+        state = {'key': key, 'input': {'split': shard.split, 'name': shard.name, 'identity': identity},
+                 'sizes': sizes}
         with draft.open('w') as f:
             f.write(json.dumps(state) + '\n')
             settle(f, draft, path)

@@ -45,10 +45,12 @@ def levels(
         for node in found[-1]:
             for name in telling(node.__class__):
                 value = getattr(node, name, None)
-                if value.__class__ is list: below += [x for x in value if isinstance(x, ast.AST) and not idle(x)]
+                if value.__class__ is list:
+                    below += [x for x in value if isinstance(x, ast.AST) and not idle(x)]
                 elif isinstance(value, ast.AST): below.append(value)
         if not below: return found
-        if len(found) == MAX_DEPTH: raise BadRow('nested too deeply', f"more than {MAX_DEPTH} levels; wanted an ordinary program")
+        if len(found) == MAX_DEPTH:
+            raise BadRow('nested too deeply', f"more than {MAX_DEPTH} levels; wanted an ordinary program")
         found.append(below)
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #0a86da69
@@ -57,7 +59,8 @@ def check_program(
 ) -> list[ast.AST]: # the nodes of its syntax tree, level by level
     "The nodes of a program that this Python compiles; any other is a `BadRow` whose kind says why. Nothing is run."
     if not code.strip(): raise BadRow('blank program', "a blank program; wanted code")
-    if len(code) > MAX_CHARS: raise BadRow('too many characters', f"{len(code)} characters; wanted at most {MAX_CHARS}")
+    if len(code) > MAX_CHARS:
+        raise BadRow('too many characters', f"{len(code)} characters; wanted at most {MAX_CHARS}")
     check_text('the program', code)
     try:
         with warnings.catch_warnings():
@@ -66,8 +69,10 @@ def check_program(
             found = levels(tree)
             compile(tree, 'program', 'exec', dont_inherit=True)
     except (RecursionError, MemoryError):
-        raise BadRow('nested too deeply', "nested too deeply to be parsed; wanted an ordinary program") from None
-    except (SyntaxError, ValueError, OverflowError) as e: raise BadRow('does not compile', f"does not compile: {e}") from None
+        raise BadRow('nested too deeply',
+                     "nested too deeply to be parsed; wanted an ordinary program") from None
+    except (SyntaxError, ValueError, OverflowError) as e:
+        raise BadRow('does not compile', f"does not compile: {e}") from None
     return [node for level in found for node in level]
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #0ae3532c
@@ -119,7 +124,8 @@ def spelled(
     "One field of a node in the normal form."
     if isinstance(value, ast.AST): return '.'
     if isinstance(value, list): return '[' + ','.join(spelled(x, number, free) for x in value) + ']'
-    if number is not None and isinstance(value, str) and value in free: return f'${number.setdefault(value, len(number))}'
+    if number is not None and isinstance(value, str) and value in free:
+        return f'${number.setdefault(value, len(number))}'
     return repr(value)
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #fd34b2c0

@@ -28,13 +28,17 @@ def row_schema() -> dict:
     "The JSON Schema of a row as this module writes it."
     whole = lambda least=0: {'type': 'integer', 'minimum': least}
     text = {'type': 'string', 'pattern': r'\S'}
-    metadata = {'source': text, 'difficulty': {**whole(), 'maximum': 11}, 'difficulty_raw': whole(), 'cf_rating': whole(),
-                'cf_tags': {'type': 'array', 'items': {'type': 'string'}}, 'has_tests': {'type': 'boolean'}, 'problem': text,
+    metadata = {'source': text, 'difficulty': {**whole(), 'maximum': 11}, 'difficulty_raw': whole(),
+                'cf_rating': whole(),
+                'cf_tags': {'type': 'array', 'items': {'type': 'string'}}, 'has_tests': {'type': 'boolean'},
+                'problem': text,
                 'language': {'enum': ['python3', 'python2']}, 'n_tokens': whole(3)}
     fields = {'instruction': text, 'input': {'type': 'string'}, 'output': text,
-              'task_id': {'type': 'string', 'pattern': '_(correct|incorrect)_[0-9]+$'}, 'is_correct': {'type': 'boolean'},
+              'task_id': {'type': 'string', 'pattern': '_(correct|incorrect)_[0-9]+$'},
+              'is_correct': {'type': 'boolean'},
               'metadata': {'type': 'object', 'properties': metadata, 'required': [*metadata]}}
-    return {'$schema': 'https://json-schema.org/draft/2020-12/schema', 'title': 'A program with its label', 'type': 'object',
+    return {'$schema': 'https://json-schema.org/draft/2020-12/schema', 'title': 'A program with its label',
+            'type': 'object',
             'properties': fields, 'required': [*FIELDS], 'additionalProperties': False}
 
 # %% ../../nbs/appendix/prepare/15c_publish.ipynb #c4c5e5ef
@@ -50,20 +54,24 @@ class Stats:
     ) -> None:
         "Counts one row."
         label = 'correct' if is_correct else 'incorrect'
-        for name in ('difficulty', 'difficulty_raw', 'source', 'language'): self.counts[name, metadata[name], label] += 1
+        for name in ('difficulty', 'difficulty_raw', 'source', 'language'):
+            self.counts[name, metadata[name], label] += 1
         self.counts['tokens', metadata['n_tokens'] // BIN * BIN, label] += 1
         self.problems[metadata['problem']] += 1
         self.tokens = [self.tokens[0] + metadata['n_tokens'], max(self.tokens[1], metadata['n_tokens'])]
 
     def table(self) -> dict: # JSON-ready
         "All counts, in a fixed order; lengths as a histogram whose bars are named by their first value."
-        found = {'rows': self.problems.total(), 'problems': len(self.problems), 'label': {'correct': 0, 'incorrect': 0}}
-        for (name, value, label), n in sorted(self.counts.items(), key=lambda item: (item[0][0], str(type(item[0][1])), item[0][1:])):
+        found = {'rows': self.problems.total(), 'problems': len(self.problems),
+                 'label': {'correct': 0, 'incorrect': 0}}
+        for (name, value, label), n in sorted(self.counts.items(),
+            key=lambda item: (item[0][0], str(type(item[0][1])), item[0][1:])):
             found.setdefault(name, {}).setdefault(str(value), {'correct': 0, 'incorrect': 0})[label] = n
             if name == 'language': found['label'][label] += n
         sizes = sorted(self.problems.values())
         found['rows_per_problem'] = {'median': sizes[len(sizes) // 2], 'most': sizes[-1]} if sizes else {}
-        found['tokens_per_row'] = {'mean': round(self.tokens[0] / max(1, found['rows']), 1), 'most': self.tokens[1]}
+        found['tokens_per_row'] = {'mean': round(self.tokens[0] / max(1, found['rows']), 1),
+                                   'most': self.tokens[1]}
         return found
 
 # %% ../../nbs/appendix/prepare/15c_publish.ipynb #789572c3
@@ -81,15 +89,18 @@ class Draft:
         self.final = Path(folder)
         self.folder = self.final.with_name(f'.{self.final.name}.draft')
         for path in (self.final, self.folder):
-            if path.is_symlink(): raise InputError(f"{path} is a link; wanted a place for a new folder: remove it")
-        if self.final.exists(): raise InputError(f"{self.final} is there already; move it away, or give another --out")
+            if path.is_symlink():
+                raise InputError(f"{path} is a link; wanted a place for a new folder: remove it")
+        if self.final.exists():
+            raise InputError(f"{self.final} is there already; move it away, or give another --out")
         self.files, self.stats, self.text_sha256 = {}, {}, hashlib.sha256()
 
     def __enter__(self):
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder/'stats').mkdir(parents=True)
         self.packed = (self.folder/'problems.jsonl.gz').open('wb')
-        self.problems = gzip.GzipFile('', 'wb', 6, self.packed, mtime=0) # no name and no time: the same bytes again
+        # no name and no time: the same bytes again
+        self.problems = gzip.GzipFile('', 'wb', 6, self.packed, mtime=0)
         return self
 
     def __exit__(self, kind, *_):
@@ -141,13 +152,15 @@ def publish(self:Draft,
     self.close()
     texts = {f'stats/{split}.json': stats.table() for split, stats in self.stats.items()}
     for name, value in {**texts, 'stats/dropped.json': dropped, 'schema.json': row_schema()}.items():
-        (self.folder/name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+        (self.folder/name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + '\n',
+                                      encoding='utf-8')
     files = {p.relative_to(self.folder).as_posix(): {'bytes': p.stat().st_size, 'sha256': file_sha256(p)}
              for p in sorted(self.folder.rglob('*')) if p.is_file()}
     for split, stats in self.stats.items(): files[f'{split}.jsonl']['rows'] = stats.problems.total()
     files['problems.jsonl.gz']['sha256_text'] = self.text_sha256.hexdigest()
     metadata = {**facts, 'python': '%d.%d' % sys.version_info[:2], 'files': files}
-    (self.folder/'metadata.json').write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+    (self.folder/'metadata.json').write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + '\n',
+                                             encoding='utf-8')
     for path in [*self.folder.rglob('*'), self.folder]: flush(path)
     os.rename(self.folder, self.final)
     flush(self.final.parent)
@@ -165,7 +178,8 @@ def hub_tasks(
     where, config = HUB[name]
     try: splits = datasets.load_dataset(where, config)
     except Exception as e: # the client's errors are of many kinds, and all mean the same to a user
-        raise InputError(f"{where} is not to be had from the hub ({str(e).strip().splitlines()[0]}); give its file with --source") from None
+        raise InputError(f"{where} is not to be had from the hub ({str(e).strip().splitlines()[0]}); give "
+                         f"its file with --source") from None
     for split in sorted(splits):
         for n, task in enumerate(splits[split]): yield f'{where} {split} {n}', task
 
@@ -186,7 +200,8 @@ def prepare_benchmark(
     tokenizer, draft = load_tokenizer(tokenizer_path), Draft(folder)
     tasks = read_tasks(name, file_tasks(source) if source else hub_tasks(name))
     texts = [(prompt_text(record), code) for _, record, code in tasks]
-    lengths = [len(a) + len(b) + 2 for a, b in zip(*(tokenizer.encode_many(column) for column in zip(*texts)))]
+    lengths = [len(a) + len(b) + 2
+               for a, b in zip(*(tokenizer.encode_many(column) for column in zip(*texts)))]
     with draft:
         for split in sorted({split for split, _, _ in tasks}): draft.add_split(split)
         for (split, record, code), n_tokens in zip(tasks, lengths):
@@ -195,5 +210,7 @@ def prepare_benchmark(
             draft.add_problem({**record, 'n_correct': 1, 'n_incorrect': 0}, split)
         sizes = Counter(split for split, _, _ in tasks)
         counts = {split: {'programs': {'read': n, 'kept': n, 'dropped': {}}} for split, n in sizes.items()}
-        inputs = [{'name': Path(source).name, 'identity': f'sha256:{file_sha256(source)}'}] if source else [{'name': HUB[name][0]}]
-        return draft.publish({'name': name, 'licence': LICENCES[name], 'inputs': inputs, 'tokenizer': tokenizer_facts(tokenizer)}, counts)
+        inputs = [{'name': Path(source).name,
+                   'identity': f'sha256:{file_sha256(source)}'}] if source else [{'name': HUB[name][0]}]
+        return draft.publish({'name': name, 'licence': LICENCES[name], 'inputs': inputs,
+                              'tokenizer': tokenizer_facts(tokenizer)}, counts)

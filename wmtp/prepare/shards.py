@@ -19,7 +19,8 @@ from ..data.schema import DECODER, BadRow, numbered_lines
 
 # %% ../../nbs/appendix/prepare/15_shards.ipynb #c4812137
 SPLITS = ('train', 'valid', 'test')
-FORMATS = {'.parquet': 'parquet', '.arrow': 'arrow', '.json': 'json', '.jsonl': 'json', '.json.gz': 'json', '.jsonl.gz': 'json'}
+FORMATS = {'.parquet': 'parquet', '.arrow': 'arrow', '.json': 'json', '.jsonl': 'json', '.json.gz': 'json',
+           '.jsonl.gz': 'json'}
 
 @dataclass(frozen=True)
 class Shard:
@@ -39,7 +40,8 @@ def format_of(
     return next((kind for ending, kind in FORMATS.items() if name.lower().endswith(ending)), None)
 
 # %% ../../nbs/appendix/prepare/15_shards.ipynb #b7d58d50
-WORDS = {'train': 'train', 'training': 'train', 'valid': 'valid', 'validation': 'valid', 'val': 'valid', 'dev': 'valid', 'test': 'test'}
+WORDS = {'train': 'train', 'training': 'train', 'valid': 'valid', 'validation': 'valid', 'val': 'valid',
+         'dev': 'valid', 'test': 'test'}
 
 def split_of(
     path, # of a file
@@ -49,7 +51,8 @@ def split_of(
         said = {WORDS[word] for word in re.split('[^a-z]+', name.lower()) if word in WORDS}
         if len(said) == 1: return said.pop()
         if said: break
-    raise InputError(f"{path}: the split is not clear; wanted train, valid or test in the name of the file or of its folder")
+    raise InputError(f"{path}: the split is not clear; wanted train, valid or test in the name of the file "
+                     f"or of its folder")
 
 # %% ../../nbs/appendix/prepare/15_shards.ipynb #1450040d
 BESIDE = {'dataset_info.json', 'dataset_dict.json', 'state.json', 'schema.json', 'metadata.json'}
@@ -59,7 +62,8 @@ def local_shards(
 ) -> list[Shard]: # in order
     "The shards of local files; nothing found, or a file of another kind, is an `InputError`."
     folder = Path(source)
-    found = [str(p) for p in folder.rglob('*') if format_of(p.name)] if folder.is_dir() else glob.glob(source, recursive=True)
+    found = [str(p) for p in folder.rglob('*') if format_of(p.name)] if folder.is_dir() else glob.glob(source,
+        recursive=True)
     paths = sorted(p for p in found if Path(p).is_file() and Path(p).name not in BESIDE)
     if not paths: raise InputError(f"{source}: no .parquet, .arrow or .json(l) file was found there")
     for path in paths:
@@ -87,7 +91,8 @@ def hub_shards(
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise InputError(f"{name}: no such file, and not to be had from the hub ({reason}); "
                          "check the name and the network, or give local files") from None
-    return ordered(Shard(split_of(f'{split}/x'), url, format_of(url) or 'parquet', size) for (split, url), size in zip(urls, sizes))
+    return ordered(Shard(split_of(f'{split}/x'), url, format_of(url) or 'parquet', size)
+                   for (split, url), size in zip(urls, sizes))
 
 def find_shards(
     source:str, # a folder, a file, a pattern, or a name on the hub
@@ -112,7 +117,8 @@ def with_bytes(
     import pyarrow as pa
     if pa.types.is_string(kind) or pa.types.is_large_string(kind): return pa.large_binary()
     if pa.types.is_struct(kind): return pa.struct([(field.name, with_bytes(field.type)) for field in kind])
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind): return pa.large_list(with_bytes(kind.value_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.large_list(with_bytes(kind.value_type))
     return kind
 
 def decoded(
@@ -137,7 +143,8 @@ def check_columns(
 ) -> None:
     "Nothing, when every needed column is there; else an `InputError` naming those that are not."
     missing = [name for name in COLUMNS if name not in names]
-    if missing: raise InputError(f"{place}: no column {', '.join(missing)}; wanted rows as in deepmind/code_contests")
+    if missing:
+        raise InputError(f"{place}: no column {', '.join(missing)}; wanted rows as in deepmind/code_contests")
 
 def check_features(
     features, # of `datasets`
@@ -146,9 +153,11 @@ def check_features(
     "Nothing, when the features have the hub's shape and their enumerations our names; else an `InputError`."
     for column in ('public_tests', 'private_tests', 'generated_tests', 'solutions', 'incorrect_solutions'):
         if not isinstance(features[column], dict):
-            raise InputError(f"{place}: {column} is a list of objects; wanted an object of lists, as in deepmind/code_contests")
+            raise InputError(f"{place}: {column} is a list of objects; wanted an object of lists, as in "
+                             f"deepmind/code_contests")
     numbers = [('source', features['source']), ('difficulty', features['difficulty'])]
-    numbers += [('language', features[column]['language'].feature) for column in ('solutions', 'incorrect_solutions')]
+    numbers += [('language', features[column]['language'].feature)
+                for column in ('solutions', 'incorrect_solutions')]
     for column, feature in numbers:
         try: check_names(column, getattr(feature, 'names', None) or ())
         except InputError as e: raise InputError(f"{place}: {e}") from None
@@ -175,7 +184,8 @@ def arrow_rows(
     check_features(stream.features, shard.name)
     done = 0
     for table in stream.with_format('arrow').iter(batch_size=ROWS_AT_ONCE):
-        for row in table.cast(pa.schema([(field.name, with_bytes(field.type)) for field in table.schema])).to_pylist():
+        for row in table.cast(pa.schema([(field.name, with_bytes(field.type))
+                                         for field in table.schema])).to_pylist():
             done += 1
             yield decoded(row), done / total if total else 0.
 

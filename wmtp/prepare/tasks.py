@@ -21,7 +21,8 @@ def mbpp_split(
 
 # %% ../../nbs/appendix/prepare/11b_tasks.ipynb #b0f1b8e0
 UNRATED = {'difficulty': 0, 'difficulty_raw': 0, 'cf_rating': 0, 'cf_tags': []}
-MBPP_TYPES = dict(text=str, code=str, task_id=int, test_setup_code=str, test_list=list, challenge_test_list=list)
+MBPP_TYPES = dict(text=str, code=str, task_id=int, test_setup_code=str, test_list=list,
+                  challenge_test_list=list)
 
 def mbpp_task(
     task:dict, # as published
@@ -30,8 +31,10 @@ def mbpp_task(
     check_types(task, MBPP_TYPES)
     tests = [plain_text('test_list', test) for test in task['test_list']]
     challenge = [plain_text('challenge_test_list', test) for test in task['challenge_test_list']]
-    record = {'problem': f"mbpp/{task['task_id']}", 'source': 'mbpp', 'instruction': plain_text('text', task['text']),
-              'input': '\n'.join(tests), **UNRATED, 'kind': 'assert', 'setup': plain_text('test_setup_code', task['test_setup_code']),
+    record = {'problem': f"mbpp/{task['task_id']}", 'source': 'mbpp',
+              'instruction': plain_text('text', task['text']),
+              'input': '\n'.join(tests), **UNRATED, 'kind': 'assert',
+              'setup': plain_text('test_setup_code', task['test_setup_code']),
               'n_tests': len(tests), 'tests': tests, 'challenge_tests': challenge}
     return mbpp_split(task['task_id']), record, plain_text('code', task['code'])
 
@@ -44,7 +47,8 @@ def humaneval_task(
     "A HumanEval task with its program; one with a field missing or of a wrong type is a `BadRow`."
     check_types(task, HUMANEVAL_TYPES)
     prompt, test, entry = (plain_text(name, task[name]) for name in ('prompt', 'test', 'entry_point'))
-    record = {'problem': task['task_id'], 'source': 'humaneval', 'instruction': prompt, 'input': '', **UNRATED,
+    record = {'problem': task['task_id'], 'source': 'humaneval', 'instruction': prompt, 'input': '',
+              **UNRATED,
               'kind': 'check', 'entry_point': entry, 'n_tests': 1, 'tests': [f'{test}\n\ncheck({entry})\n']}
     return 'test', record, prompt + plain_text('canonical_solution', task['canonical_solution'])
 
@@ -61,9 +65,11 @@ def read_tasks(
         try:
             split, record, code = TASKS[name](task)
             check_program(code)
-        except BadRow as bad: raise InputError(f"{place}: {bad} (is this {name}? get the file again)") from None
+        except BadRow as bad:
+            raise InputError(f"{place}: {bad} (is this {name}? get the file again)") from None
         first = seen.setdefault(record['problem'], place)
-        if first != place: raise InputError(f"{place}: {record['problem']} was already at {first}; wanted each task once")
+        if first != place:
+            raise InputError(f"{place}: {record['problem']} was already at {first}; wanted each task once")
         found.append((split, record, code))
     if not found: raise InputError(f"no task of {name} was found; wanted its published file")
     return found
@@ -74,4 +80,5 @@ def file_tasks(
     "The objects of a file, one a line, with their places; a line that is not strict JSON is an `InputError`."
     for number, line in numbered_lines(path):
         try: yield f'{path}:{number}', DECODER.decode(line.decode('utf-8'))
-        except (BadRow, ValueError, RecursionError) as e: raise InputError(f"{path}:{number}: not a JSON object ({e})") from None
+        except (BadRow, ValueError, RecursionError) as e:
+            raise InputError(f"{path}:{number}: not a JSON object ({e})") from None

@@ -26,9 +26,12 @@ from .validate import check_leaks, text_sha256
 from ..runtime.checkpoint import MANIFEST
 
 # %% ../../nbs/appendix/prepare/55_upload.ipynb #7595fa30
-POINTS = dict(rows='Rows are well formed', splits='No problem stands in two splits, no program twice', labels='Labels were earned',
-              licence='Licences allow it', secrets='No personal data and no secrets', weights='Weights are safetensors', hashes='Hashes match',
-              names='Every file arrives as it is', sizes='Sizes are what you expect', place='The place is right')
+POINTS = dict(rows='Rows are well formed', splits='No problem stands in two splits, no program twice',
+              labels='Labels were earned',
+              licence='Licences allow it', secrets='No personal data and no secrets',
+              weights='Weights are safetensors', hashes='Hashes match',
+              names='Every file arrives as it is', sizes='Sizes are what you expect',
+              place='The place is right')
 BY_EYE = ('labels', 'licence', 'sizes', 'place')  # points for a person
 
 @dataclass(eq=False)
@@ -47,7 +50,8 @@ class Upload:
     left_out:list = field(default_factory=list) # (name, reason)
     refused:list = field(default_factory=list) # (point, what and where); not empty = nothing is uploaded
 
-LEFT_OUT = {'trainer': 'serves only to resume here', '*.index': 'is made again from the data', '.lock-*.index': 'of an index that is being made',
+LEFT_OUT = {'trainer': 'serves only to resume here', '*.index': 'is made again from the data',
+            '.lock-*.index': 'of an index that is being made',
             '__pycache__': 'a cache', '.ipynb_checkpoints': 'a cache',
             '.part-*': 'left by a save that was killed', '.gone-*': 'left by a removal that was killed'}
 PICKLES = ('.pt', '.pth', '.bin', '.pkl', '.pickle', '.ckpt', '.joblib', '.dill')
@@ -60,28 +64,35 @@ def name_fault(
     "Why a file or folder of this name may not be uploaded."
     low = name.lower()
     if low.startswith('.env'): return 'secrets', 'an environment file, which holds secrets'
-    if low.endswith(KEYS) or low.startswith(('id_rsa', 'id_ed25519', 'credentials', 'kubeconfig')): return 'secrets', 'looks like a key'
+    if low.endswith(KEYS) or low.startswith(('id_rsa', 'id_ed25519', 'credentials', 'kubeconfig')):
+        return 'secrets', 'looks like a key'
     if low.endswith(PICKLES): return 'weights', PICKLED
     if low.startswith('.'): return 'names', 'hidden; remove it, or leave it out by name'
-    if not re.fullmatch(r'[\w.=+@ -]+', name, re.ASCII): return 'names', 'a name that may not arrive as it is; use letters, digits, . _ - = + @'
+    if not re.fullmatch(r'[\w.=+@ -]+', name, re.ASCII):
+        return 'names', 'a name that may not arrive as it is; use letters, digits, . _ - = + @'
     return None
 
 # %% ../../nbs/appendix/prepare/55_upload.ipynb #02c55f21
 def list_folder(
     folder, # to be uploaded
-    leave_out:tuple=(), # further names or patterns, matched against the last part and against the relative path
+    # further names or patterns, matched against the last part and against the relative path
+    leave_out:tuple=(),
 ) -> Upload: # entries without hashes
     "What there is in a folder, by names alone; links and special files are refused."
     folder = Path(folder)
-    if not folder.is_dir() or folder.is_symlink(): raise InputError(f"{folder}: not a folder; wanted one to upload")
+    if not folder.is_dir() or folder.is_symlink():
+        raise InputError(f"{folder}: not a folder; wanted one to upload")
     found, todo = Upload(folder), [folder]
     while todo:
         for path in sorted(todo.pop().iterdir()):
             name = path.relative_to(folder).as_posix()
-            why = next((why for pattern, why in LEFT_OUT.items() if fnmatch.fnmatchcase(path.name, pattern)), None)
-            if any(fnmatch.fnmatchcase(text, pattern) for text in (path.name, name) for pattern in leave_out): why = 'left out on request'
+            why = next((why for pattern, why in LEFT_OUT.items() if fnmatch.fnmatchcase(path.name, pattern)),
+                       None)
+            if any(fnmatch.fnmatchcase(text, pattern) for text in (path.name, name) for pattern in leave_out):
+                why = 'left out on request'
             plain = not path.is_symlink() and (path.is_dir() or path.is_file())
-            if not plain: found.refused.append(('names', f'{name}: a link or a special file; put the real file there'))
+            if not plain:
+                found.refused.append(('names', f'{name}: a link or a special file; put the real file there'))
             elif why: found.left_out.append((name, why))
             elif fault := name_fault(path.name): found.refused.append((fault[0], f'{name}: {fault[1]}'))
             elif path.is_dir(): todo.append(path)
@@ -99,7 +110,8 @@ def is_pickle(
     if start[:1] == b'\x80' and start[1:2] in (b'\2', b'\3', b'\4', b'\5'): return True
     if start != b'PK\3\4': return False
     try:
-        with zipfile.ZipFile(path) as archive: return any(name.endswith('.pkl') for name in archive.namelist())
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith('.pkl') for name in archive.namelist())
     except zipfile.BadZipFile: return False
 
 # %% ../../nbs/appendix/prepare/55_upload.ipynb #51200698
@@ -109,8 +121,10 @@ ANYWHERE = {'a private key': r'-----BEGIN [A-Z ]*PRIVATE KEY-----', 'an access k
 OWN_TEXT = {'a password or token': r'(?i)(?:password|passwd|secret|api_?key|access_?key|\btoken)["\']?\s*[:=]\s*["\']?[^\s"\',}{$]{8,}',
             'a home folder': r'(?:/home/|/Users/|/root/|[A-Z]:\\+Users\\+)[\w.-]+',
             'the address of a server': r'\bhttps?://(?!localhost\b|127\.|\[::1\])[\w.-]+'}
-TEXTS = ('.json', '.jsonl', '.gz', '.yaml', '.yml', '.md', '.txt', '.html', '.log', '.csv', '.toml', '.cfg', '.ini', '.py')
-RUN_FILES = ('run.yaml', 'wmtp.json', 'mlflow.json', 'journal.jsonl', 'timing.jsonl', 'summary.json', 'checkpoints.json', '*.log')
+TEXTS = ('.json', '.jsonl', '.gz', '.yaml', '.yml', '.md', '.txt', '.html', '.log', '.csv', '.toml', '.cfg',
+         '.ini', '.py')
+RUN_FILES = ('run.yaml', 'wmtp.json', 'mlflow.json', 'journal.jsonl', 'timing.jsonl', 'summary.json',
+             'checkpoints.json', '*.log')
 
 def secrets(
     path, # a text file, plain or gzip
@@ -143,7 +157,8 @@ def check_row_files(
     def refuse(point, findings, kinds=None):
         for kind, places in findings.places.items():
             if kinds and kind not in kinds: continue
-            refused.append((point, f"{kind}, {findings.counts[kind]:,} in all: {places[0].replace(f'{folder}/', '')}"))
+            refused.append((point, f"{kind}, {findings.counts[kind]:,} in all: "
+                                   f"{places[0].replace(f'{folder}/', '')}"))
     for entry in entries: folders.setdefault(entry.path.parent, []).append(entry)
     for part in folders.values():
         reports, between = [validate_file(entry.path, programs=programs) for entry in part], Findings()
@@ -162,11 +177,16 @@ def check_metadata(
     "Where a data set differs from what its metadata say."
     here, refused = {e.name: e for e in found.entries}, []
     prefix = entry.name.removesuffix('metadata.json')
-    try: said = {prefix + name: dict(facts) for name, facts in json.loads(entry.path.read_text(encoding='utf-8')).get('files', {}).items()}
-    except (ValueError, AttributeError, TypeError): return [f'{entry.name}: damaged, it is no JSON object with files']
+    try:
+        said = {prefix + name: dict(facts)
+                for name, facts in json.loads(entry.path.read_text(encoding='utf-8')).get('files',
+            {}).items()}
+    except (ValueError, AttributeError, TypeError):
+        return [f'{entry.name}: damaged, it is no JSON object with files']
     for name, facts in said.items():
         if name not in here: refused.append(f'{name}: is missing, {entry.name} names it')
-        elif facts.get('sha256', here[name].sha256) != here[name].sha256 or 'sha256_text' in facts and text_sha256(here[name].path) != facts['sha256_text']:
+        elif facts.get('sha256',
+                       here[name].sha256) != here[name].sha256 or 'sha256_text' in facts and text_sha256(here[name].path) != facts['sha256_text']:
             refused.append(f'{name}: is not what {entry.name} says, another SHA-256')
     return refused
 
@@ -182,11 +202,14 @@ def travelling_manifest(
     except (ValueError, KeyError, TypeError): return [f'{entry.name}: damaged, it is not a list of hashes']
     stays = lambda name: any(name == g or name.startswith(f'{g}/') for g in (*gone, 'trainer'))
     said = {name: sha256 for name, sha256 in said.items() if not stays(name)}
-    here = {e.name.removeprefix(prefix): e for e in found.entries if e.name.startswith(prefix) and e is not entry}
+    here = {e.name.removeprefix(prefix): e for e in found.entries if e.name.startswith(prefix)
+            and e is not entry}
     for name in sorted(said.keys() | here.keys()):
         if name not in here: refused.append(f'{prefix}{name}: is missing, {MANIFEST} names it')
-        elif name not in said: refused.append(f'{prefix}{name}: does not belong to the checkpoint, {MANIFEST} does not name it')
-        elif said[name] != here[name].sha256: refused.append(f'{prefix}{name}: has changed since the checkpoint was saved')
+        elif name not in said:
+            refused.append(f'{prefix}{name}: does not belong to the checkpoint, {MANIFEST} does not name it')
+        elif said[name] != here[name].sha256:
+            refused.append(f'{prefix}{name}: has changed since the checkpoint was saved')
     text = json.dumps({'sha256': dict(sorted(said.items()))}, indent=1) + '\n'
     entry.path = scratch/f"{hashlib.sha256(entry.name.encode()).hexdigest()[:16]}-{MANIFEST}"
     entry.path.write_text(text)
@@ -199,7 +222,8 @@ def forms_for(
 ) -> dict: # what it is -> regular expression
     "The secrets to look for in a text of this name."
     if any(fnmatch.fnmatchcase(name, pattern) for pattern in RUN_FILES): return ANYWHERE | OWN_TEXT
-    return ANYWHERE if name.endswith(('.jsonl', '.gz')) else ANYWHERE | {'a home folder': OWN_TEXT['a home folder']}
+    return ANYWHERE if name.endswith(('.jsonl',
+                                      '.gz')) else ANYWHERE | {'a home folder': OWN_TEXT['a home folder']}
 
 def inspect(
     folder, # to be uploaded
@@ -215,10 +239,13 @@ def inspect(
         elif entry.name.lower().endswith(TEXTS):
             for number, kind in secrets(entry.path, forms_for(entry.path.name)):
                 found.refused.append(('secrets', f'{entry.name}:{number}: {kind}; remove it'))
-    found.refused += check_row_files(found.folder, [entry for entry in found.entries if is_rows(entry.path)], programs)
+    found.refused += check_row_files(found.folder, [entry for entry in found.entries if is_rows(entry.path)],
+                                     programs)
     for entry in found.entries:
-        if entry.path.name == 'metadata.json': found.refused += [('hashes', what) for what in check_metadata(found, entry)]
-        if entry.path.name == MANIFEST: found.refused += [('hashes', what) for what in travelling_manifest(found, entry, Path(scratch))]
+        if entry.path.name == 'metadata.json':
+            found.refused += [('hashes', what) for what in check_metadata(found, entry)]
+        if entry.path.name == MANIFEST:
+            found.refused += [('hashes', what) for what in travelling_manifest(found, entry, Path(scratch))]
     return found
 
 # %% ../../nbs/appendix/prepare/55_upload.ipynb #1b6186aa
@@ -239,7 +266,8 @@ def licences(
     for entry in found.entries:
         if entry.path.name.upper().startswith(('LICENSE', 'LICENCE', 'COPYING')): named.append(entry.name)
         if entry.path.name == 'metadata.json':
-            try: named.append(f"{entry.name}: {json.loads(entry.path.read_text(encoding='utf-8'))['licence']}")
+            try:
+                named.append(f"{entry.name}: {json.loads(entry.path.read_text(encoding='utf-8'))['licence']}")
             except (ValueError, KeyError, TypeError): pass
     return named or ['no licence file is here and no metadata.json names one']
 
@@ -249,11 +277,13 @@ def checklist(
 ): # yields lines
     "The points of storage/README.md, each with what was found."
     eye = dict(
-        labels=['python scripts/validate_datasets.py FOLDER --audit 200 --executor MODULE:FUNCTION runs a sample of them'],
+        labels=['python scripts/validate_datasets.py FOLDER --audit 200 --executor MODULE:FUNCTION runs a '
+                'sample of them'],
         licence=licences(found), place=[destination or 'not named yet'],
         sizes=[f'{len(found.entries)} files, {human_size(sum(entry.size for entry in found.entries))}'])
     for point, sentence in POINTS.items():
-        lines = eye[point] if point in BY_EYE else [what for against, what in found.refused if against == point]
+        lines = eye[point] if point in BY_EYE else [what for against, what in found.refused
+                                                    if against == point]
         yield f"{'look' if point in BY_EYE else 'NO' if lines else 'ok':4}  {sentence}."
         for line in lines: yield f'        {line}'
 
@@ -265,12 +295,14 @@ def check_destination(
 ) -> str: # without a slash at the end
     "The address of a place in a VESSL volume."
     if not re.fullmatch(r'volume://[\w-][\w.-]*/[\w-][\w.-]*(/[\w=+-][\w.=+-]*)*/?', text, re.ASCII):
-        raise InputError(f"{text!r} is no place in a volume; wanted volume://STORAGE/VOLUME or volume://STORAGE/VOLUME/FOLDER")
+        raise InputError(f"{text!r} is no place in a volume; wanted volume://STORAGE/VOLUME or "
+                         f"volume://STORAGE/VOLUME/FOLDER")
     return text.rstrip('/')
 
 def check_client() -> None:
     "Nothing, when the vessl command is installed; else an `InputError`."
-    if not shutil.which('vessl'): raise InputError(f"the vessl command is missing; pip install {CLIENT}, then `vessl configure`")
+    if not shutil.which('vessl'):
+        raise InputError(f"the vessl command is missing; pip install {CLIENT}, then `vessl configure`")
 
 # %% ../../nbs/appendix/prepare/55_upload.ipynb #42f2dc05
 def commands(
@@ -281,8 +313,10 @@ def commands(
     "The commands that upload a folder, in order."
     def command(path, name):
         folder = name.rpartition('/')[0]
-        return ['vessl', 'storage', 'copy-file', str(path), f'{destination}/{folder}' if folder else destination]
-    return [(entry, command(entry.path, entry.name)) for entry in found.entries] + [(None, command(sums, sums.name))]
+        return ['vessl', 'storage', 'copy-file', str(path), f'{destination}/{folder}' if folder
+                else destination]
+    return [(entry, command(entry.path, entry.name))
+            for entry in found.entries] + [(None, command(sums, sums.name))]
 
 def stage(
     found:Upload, # nothing refused
@@ -306,15 +340,19 @@ def send(
 ) -> int: # files sent
     "Upload what was inspected; an `InputError` if anything speaks against it, a `RunError` if the client fails."
     destination = check_destination(destination)
-    if found.refused: raise InputError(f"{found.folder}: nothing was sent; {len(found.refused)} x refused, the first: {found.refused[0][1]}")
+    if found.refused:
+        raise InputError(f"{found.folder}: nothing was sent; {len(found.refused)} x refused, the first: "
+                         f"{found.refused[0][1]}")
     check_client()
     steps = commands(found, destination, stage(found, Path(scratch)))
     for n, (entry, command) in enumerate(steps):
         if entry and (entry.path.stat().st_size != entry.size or file_sha256(entry.path) != entry.sha256):
-            raise RunError(f"{entry.name} has changed since it was checked; {n} of {len(steps)} files were sent, start again")
+            raise RunError(f"{entry.name} has changed since it was checked; {n} of {len(steps)} files were "
+                           f"sent, start again")
         log(f"{n + 1}/{len(steps)} {' '.join(command)}")
         done = subprocess.run(command, stdin=subprocess.DEVNULL)
         if done.returncode:
-            raise RunError(f"`{' '.join(command[:3])}` failed with exit code {done.returncode} at file {n + 1} of {len(steps)}; those before it "
+            raise RunError(f"`{' '.join(command[:3])}` failed with exit code {done.returncode} at file "
+                           f"{n + 1} of {len(steps)}; those before it "
                            "were sent, start again")
     return len(steps)

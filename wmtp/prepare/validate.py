@@ -31,12 +31,16 @@ def check_leaks(
         for a in reports[:n]:
             shared = sorted(a.problems[key] for key in a.problems.keys() & b.problems.keys())
             for name in shared: findings.add('problem in two files', f'{name}: {a.path} and {b.path}')
-            apart = [~np.isin(np.asarray(r.prints.columns['problem'], np.uint64), [*a.problems.keys() & b.problems.keys()]) for r in (a, b)]
-            programs = [np.asarray(r.prints.columns['anywhere'], np.uint64)[mask] for r, mask in zip((a, b), apart)]
+            apart = [~np.isin(np.asarray(r.prints.columns['problem'], np.uint64),
+                              [*a.problems.keys() & b.problems.keys()]) for r in (a, b)]
+            programs = [np.asarray(r.prints.columns['anywhere'], np.uint64)[mask]
+                        for r, mask in zip((a, b), apart)]
             both = np.intersect1d(*programs)
             if len(both):
-                at = b.prints.lines[int(np.flatnonzero(np.asarray(b.prints.columns['anywhere'], np.uint64) == both[0])[0])]
-                warnings.add('program in two files, under different problems', f'{b.path}:{at} and {a.path}', len(both))
+                at = b.prints.lines[int(np.flatnonzero(np.asarray(b.prints.columns['anywhere'], np.uint64)
+                                                       == both[0])[0])]
+                warnings.add('program in two files, under different problems', f'{b.path}:{at} and {a.path}',
+                             len(both))
 
 # %% ../../nbs/appendix/prepare/15f_validate.ipynb #bb550c74
 def text_sha256(path) -> str:
@@ -45,12 +49,15 @@ def text_sha256(path) -> str:
     for _, line in numbered_lines(path): digest.update(line)
     return digest.hexdigest()
 
-BESIDE = ('metadata.json', 'tokenizer.model', 'LICENSE*', 'LICENCE*', 'README*', '*.index', '.*.index*') # names metadata.json does not hold
+# names metadata.json does not hold
+BESIDE = ('metadata.json', 'tokenizer.model', 'LICENSE*', 'LICENCE*', 'README*', '*.index', '.*.index*')
 
 def files_of(folder:Path) -> list: # of `Path`s
     "The files of a prepared folder, without those that may lie beside them."
-    there = [path for path in folder.iterdir() if not any(fnmatchcase(path.name, pattern) for pattern in BESIDE)]
-    return sorted(file for path in there for file in ([path] if path.is_file() else path.rglob('*')) if file.is_file())
+    there = [path for path in folder.iterdir()
+             if not any(fnmatchcase(path.name, pattern) for pattern in BESIDE)]
+    return sorted(file for path in there for file in ([path] if path.is_file() else path.rglob('*'))
+                  if file.is_file())
 
 def check_hashes(
     folder, # with metadata.json
@@ -70,11 +77,14 @@ def check_hashes(
             faults.add('hash differs', f'{file}: not the file that metadata.json describes')
     names = [file.relative_to(folder).as_posix() for file in files_of(Path(folder))]
     for name in names:
-        if name not in metadata['files']: faults.add('file that metadata.json does not know', f'{folder}/{name}')
+        if name not in metadata['files']:
+            faults.add('file that metadata.json does not know', f'{folder}/{name}')
     if tokenizer and metadata.get('tokenizer', {}).get('sha256', tokenizer.sha256) != tokenizer.sha256:
         counted = metadata['tokenizer']['sha256']
-        faults.add('another tokenizer', f"{path}: lengths were counted with {counted[:12]}, not {tokenizer.sha256[:12]}")
-    files = [Path(folder)/name for name, said in metadata['files'].items() if 'rows' in said and not name.startswith('problems')]
+        faults.add('another tokenizer', f"{path}: lengths were counted with {counted[:12]}, not "
+                                        f"{tokenizer.sha256[:12]}")
+    files = [Path(folder)/name for name, said in metadata['files'].items() if 'rows' in said
+             and not name.startswith('problems')]
     return [path for path in files if path.is_file()]
 
 # %% ../../nbs/appendix/prepare/15f_validate.ipynb #9ec4a93d
@@ -87,7 +97,8 @@ class Audit:
     untested:int = 0 # programs drawn whose problem has no test
 
     def __str__(self):
-        said = [f'{name} {self.agreed[label]} of {self.asked[label]}' for label, name in ((True, 'correct'), (False, 'incorrect'))]
+        said = [f'{name} {self.agreed[label]} of {self.asked[label]}'
+                for label, name in ((True, 'correct'), (False, 'incorrect'))]
         shown = f"; not as labelled: {', '.join(self.examples)}" if self.examples else ''
         return f"labels that running confirms: {', '.join(said)}; without tests: {self.untested}{shown}"
 
@@ -96,7 +107,8 @@ def passed(
 ) -> bool:
     "The verdict as true or false; an object may carry it as `.passed`, anything else is an `InputError`."
     verdict = getattr(verdict, 'passed', verdict)
-    if type(verdict) is not bool: raise InputError(f"the executor returned {verdict!r}; wanted true or false, or an object with .passed")
+    if type(verdict) is not bool:
+        raise InputError(f"the executor returned {verdict!r}; wanted true or false, or an object with .passed")
     return verdict
 
 # %% ../../nbs/appendix/prepare/15f_validate.ipynb #a7a3286d
@@ -110,8 +122,10 @@ def audit_labels(
     "Runs a sample of programs of each label, drawn by hash, against all tests of their problems."
     drawn = {True: [], False: []}
     for row in rows:
-        drawn[row['is_correct']].append((derive_seed(seed, 'audit', row['task_id']), row['task_id'], problem_id(row), row['output']))
-        if len(drawn[row['is_correct']]) > 4 * n + 100: drawn[row['is_correct']] = sorted(drawn[row['is_correct']])[:n]
+        drawn[row['is_correct']].append((derive_seed(seed, 'audit', row['task_id']), row['task_id'],
+                                         problem_id(row), row['output']))
+        if len(drawn[row['is_correct']]) > 4 * n + 100:
+            drawn[row['is_correct']] = sorted(drawn[row['is_correct']])[:n]
     audit = Audit()
     for label, found in drawn.items():
         for _, task, problem, code in sorted(found)[:n]:
@@ -133,16 +147,19 @@ class Report:
     audit:Audit|None = None
 
     @property
-    def n_faults(self) -> int: return sum(found.counts.total() for found in (self.faults, *(file.faults for file in self.files)))
+    def n_faults(self) -> int:
+        return sum(found.counts.total() for found in (self.faults, *(file.faults for file in self.files)))
 
     @property
-    def n_warnings(self) -> int: return sum(found.counts.total() for found in (self.warnings, *(file.warnings for file in self.files)))
+    def n_warnings(self) -> int:
+        return sum(found.counts.total() for found in (self.warnings, *(file.warnings for file in self.files)))
 
     def __str__(self):
         parts = [line for file in self.files for line in file_lines(file)]
         parts += [*self.faults.lines('FAULT  '), *self.warnings.lines('warning')]
         if self.audit: parts.append(str(self.audit))
-        return '\n'.join([*parts, f'faults: {self.n_faults}, warnings: {self.n_warnings}, files: {len(self.files)}'])
+        return '\n'.join([*parts, f'faults: {self.n_faults}, warnings: {self.n_warnings}, files: '
+                                  f'{len(self.files)}'])
 
 # %% ../../nbs/appendix/prepare/15f_validate.ipynb #2bd8a1e6
 def file_lines(
@@ -151,7 +168,8 @@ def file_lines(
     "The part of a report that concerns one file."
     yield f'{file.path}: {file.n_rows:,} rows of {file.n_lines:,} lines, {len(file.problems):,} problems'
     for name, counts in file.counts.items():
-        shown = ', '.join(f'{value} {n:,}' for value, n in sorted(counts.items(), key=lambda item: (str(type(item[0])), item[0])))
+        shown = ', '.join(f'{value} {n:,}' for value, n in sorted(counts.items(),
+            key=lambda item: (str(type(item[0])), item[0])))
         if shown: yield f'    {name}: {shown}'
     yield from file.faults.lines('  FAULT  ')
     yield from file.warnings.lines('  warning')
@@ -165,7 +183,8 @@ def validate(
 ) -> Report:
     "The report on some files; those given together must share no problem."
     report, files = Report(), []
-    for path in map(Path, paths): files += check_hashes(path, report.faults, tokenizer) if path.is_dir() else [path]
+    for path in map(Path, paths):
+        files += check_hashes(path, report.faults, tokenizer) if path.is_dir() else [path]
     report.files = [validate_file(path, tokenizer, max_length, programs) for path in files]
     check_leaks(report.files, report.faults, report.warnings)
     return report

@@ -30,7 +30,8 @@ from ..data.schema import BadRow, ReadReport, check_row, numbered_lines
 
 # %% ../../nbs/appendix/rows/14d_index.ipynb #acc0759c
 VERSION = 1
-DTYPES = dict(starts=np.int64, sizes=np.int32, labels=np.bool_, difficulty=np.int8, problems=np.int32, lines=np.int32, tokens=np.int32)
+DTYPES = dict(starts=np.int64, sizes=np.int32, labels=np.bool_, difficulty=np.int8, problems=np.int32,
+              lines=np.int32, tokens=np.int32)
 
 def by_appearance(
     numbers:np.ndarray, # [M] integers
@@ -46,9 +47,11 @@ def index_arrays(
 ) -> tuple[dict, list]: # column -> [M] array; names of the problems
     "The columns of an index."
     problems, old = by_appearance(scan.problems[kept])
-    columns = dict(starts=scan.starts[kept], sizes=scan.sizes[kept], labels=scan.kinds[kept] >= 12, difficulty=scan.kinds[kept] % 12,
+    columns = dict(starts=scan.starts[kept], sizes=scan.sizes[kept], labels=scan.kinds[kept] >= 12,
+                   difficulty=scan.kinds[kept] % 12,
                    problems=problems, lines=kept + 1, tokens=scan.tokens[kept])
-    return {name: column.astype(DTYPES[name]) for name, column in columns.items()}, [scan.names[i] for i in old]
+    return {name: column.astype(DTYPES[name]) for name, column in columns.items()}, [scan.names[i]
+        for i in old]
 
 # %% ../../nbs/appendix/rows/14d_index.ipynb #48115182
 @contextmanager
@@ -83,7 +86,8 @@ def sweep(
     final:Path, # of an index
 ):
     "Remove what builds that were killed left behind, an hour after they last wrote."
-    for path in [*final.parent.glob(f'.part-{final.name}-*'), *final.parent.glob(f'.gone-.part-{final.name}-*')]:
+    for path in [*final.parent.glob(f'.part-{final.name}-*'),
+                 *final.parent.glob(f'.gone-.part-{final.name}-*')]:
         if time.time() - path.stat().st_mtime > 3600: shutil.rmtree(path, ignore_errors=True)
 
 # %% ../../nbs/appendix/rows/14d_index.ipynb #5bad9b20
@@ -115,13 +119,16 @@ def fill_index(path:Path, part:Path, on_bad_row:str, every_row:bool) -> ReadRepo
         with data.open('wb') as f:
             for _, line in numbered_lines(path): f.write(line)
     scan, sha256 = scan_file(data, every_row=every_row)
-    with data.open('rb') as f: kept, report = kept_rows(scan, path, lambda i: os.pread(f.fileno(), scan.sizes[i] + 1, scan.starts[i]), on_bad_row)
+    with data.open('rb') as f:
+        kept, report = kept_rows(scan, path, lambda i: os.pread(f.fileno(), scan.sizes[i] + 1,
+                                                                scan.starts[i]), on_bad_row)
     report.sha256 = file_sha256(path) if packed else sha256
     arrays, names = index_arrays(scan, kept)
     for name, array in arrays.items(): np.save(part/f'{name}.npy', array)
     (part/'names.json').write_text(json.dumps(names, ensure_ascii=False), encoding='utf-8')
     hashes = {file.name: file_sha256(file) for file in sorted(part.iterdir())}
-    about = dict(version=VERSION, bytes=path.stat().st_size, on_bad_row=on_bad_row, every_row=every_row, report=asdict(report), files=hashes)
+    about = dict(version=VERSION, bytes=path.stat().st_size, on_bad_row=on_bad_row, every_row=every_row,
+                 report=asdict(report), files=hashes)
     (part/'about.json').write_text(json.dumps(about, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
     for file in [*part.iterdir(), part]:
         descriptor = os.open(file, os.O_RDONLY)
@@ -183,16 +190,20 @@ def open_index(
     wanted, lock = dict(on_bad_row=on_bad_row, every_row=every_row), folder.with_name(f'.lock-{folder.name}')
     next(numbered_lines(path), None) # a missing or damaged file is an error of one line
     if fault_of(path, folder, wanted):
-        if folder.exists() and not folder.is_dir(): raise InputError(f"{folder}: is not an index; move it away, or set data.index_dir to another folder")
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is not an index; move it away, or set data.index_dir to another "
+                             f"folder")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(lock):
                 if fault := fault_of(path, folder, wanted):
                     started = time.perf_counter()
                     report = build_index(path, folder, **wanted)
-                    log(f"index of {path.name} made anew ({fault}): {report.n_rows} rows in {time.perf_counter() - started:.1f} s")
+                    log(f"index of {path.name} made anew ({fault}): {report.n_rows} rows in "
+                        f"{time.perf_counter() - started:.1f} s")
         except OSError as e:
-            raise InputError(f"{folder.parent}: no index can be written here ({e.strerror}); make room, or set data.index_dir to another folder") from None
+            raise InputError(f"{folder.parent}: no index can be written here ({e.strerror}); make room, or "
+                             f"set data.index_dir to another folder") from None
     return RowIndex(path, folder, json.loads((folder/'about.json').read_text(encoding='utf-8')))
 
 # %% ../../nbs/appendix/rows/14d_index.ipynb #a15a010d
@@ -207,9 +218,11 @@ def __getitem__(self:RowIndex, i:int) -> dict: # with the six fields
     if not -len(self) <= i < len(self): raise IndexError(f"row {i} of {len(self)}")
     try: row, _ = check_row(self.line(i))
     except BadRow as fault:
-        raise InputError(f"{self.path}:{self.lines[i]}: {fault} (found when the row was read; mend the line, or set data.check_rows=all to look "
+        raise InputError(f"{self.path}:{self.lines[i]}: {fault} (found when the row was read; mend the line, "
+                         f"or set data.check_rows=all to look "
                          "at every text beforehand)") from None
-    if row['is_correct'] != self.labels[i]: raise InputError(f"{self.path}:{self.lines[i]}: the file has changed since it was opened; start again")
+    if row['is_correct'] != self.labels[i]:
+        raise InputError(f"{self.path}:{self.lines[i]}: the file has changed since it was opened; start again")
     return self.change(row) if self.change else row
 
 @patch
@@ -246,7 +259,9 @@ def count_tokens(
 def count_lengths(self:RowIndex, tokenizer:Tokenizer, log) -> np.ndarray: # [N] int32
     "The length of every row, taken from the metadata where they can be believed."
     some = np.unique(np.linspace(0, len(self) - 1, 64).astype(int))
-    if (self.tokens[:] > 0).all() and (count_tokens(self.rows(some), tokenizer)[1] == self.tokens[some]).all(): return np.array(self.tokens)
+    if (self.tokens[:] > 0).all() and (count_tokens(self.rows(some), tokenizer)[1]
+                                       == self.tokens[some]).all():
+        return np.array(self.tokens)
     log(f"counting the tokens of {len(self)} rows of {self.path.name} once")
     found, started = [], time.perf_counter()
     for first in range(0, len(self), 1024):
@@ -282,7 +297,8 @@ def fitting(self:RowIndex,
     tokenizer:Tokenizer,
     max_length:int=2048, # ids a row may have
     log=lambda line: None, # takes lines for the reader
-) -> tuple[np.ndarray, RowTable, dict]: # [M] numbers of the rows kept; their table; counts as `encode_rows` gives them
+# [M] numbers of the rows kept; their table; counts as `encode_rows` gives them
+) -> tuple[np.ndarray, RowTable, dict]:
     "The rows that leave something to learn within a length, and what sampling needs to know of them."
     lengths = self.lengths(tokenizer, log)
     fits, long = (lengths > 0), np.flatnonzero(lengths > max_length)
@@ -290,16 +306,21 @@ def fitting(self:RowIndex,
         some = long[first:first + 1024]
         fits[some] = count_tokens(self.rows(some), tokenizer)[0] < max_length
     kept, empty = np.flatnonzero(fits), int((lengths == 0).sum())
-    if not len(kept): raise InputError(f"{self.path}: none of {len(self)} rows leaves room for an answer within {max_length} tokens; raise data.max_length")
-    counts = dict(kept=len(kept), truncated=int(fits[long].sum()), no_room=len(self) - len(kept) - empty, empty_output=empty)
+    if not len(kept):
+        raise InputError(f"{self.path}: none of {len(self)} rows leaves room for an answer within "
+                         f"{max_length} tokens; raise data.max_length")
+    counts = dict(kept=len(kept), truncated=int(fits[long].sum()), no_room=len(self) - len(kept) - empty,
+                  empty_output=empty)
     problems, _ = by_appearance(self.problems[kept])
-    table = RowTable(self.labels[kept], problems.astype(np.int32), np.minimum(lengths[kept], max_length), difficulty=self.difficulty[kept])
+    table = RowTable(self.labels[kept], problems.astype(np.int32), np.minimum(lengths[kept], max_length),
+                     difficulty=self.difficulty[kept])
     return kept, table, counts
 
 # %% ../../nbs/appendix/rows/14d_index.ipynb #ccfa8cb1
 class IndexedRows:
     "Some rows of an index as a sequence of dictionaries."
-    def __init__(self, index:RowIndex, numbers:np.ndarray): self.index, self.numbers = index, np.asarray(numbers)
+    def __init__(self, index:RowIndex, numbers:np.ndarray):
+        self.index, self.numbers = index, np.asarray(numbers)
     def __len__(self): return len(self.numbers)
     def __getitem__(self, i:int) -> dict: return self.index[int(self.numbers[i])]
     def part(self, places) -> 'IndexedRows': return IndexedRows(self.index, self.numbers[places])
@@ -316,7 +337,8 @@ class IndexedExamples:
 
     def __len__(self): return len(self.rows)
     def __getitem__(self, i:int) -> Example: return self.encoded(int(i))
-    def part(self, places) -> 'IndexedExamples': return IndexedExamples(self.rows.part(places), self.tokenizer, self.max_length)
+    def part(self, places) -> 'IndexedExamples':
+        return IndexedExamples(self.rows.part(places), self.tokenizer, self.max_length)
 
 # %% ../../nbs/appendix/rows/14d_index.ipynb #39b5b38b
 @patch

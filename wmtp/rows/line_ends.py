@@ -26,7 +26,8 @@ class Spelling:
     flag:bytes # between the name and the label
     tokens:bytes # between the rest of the metadata and the number of tokens
 
-SPACED = Spelling(b'{"instruction": "', b'"output": "', b'", "task_id": "', b'", "is_correct": ', b', "n_tokens": ')
+SPACED = Spelling(b'{"instruction": "', b'"output": "', b'", "task_id": "', b'", "is_correct": ',
+                  b', "n_tokens": ')
 COMPACT = Spelling(b'{"instruction":"', b'"output":"', b'","task_id":"', b'","is_correct":', b',"n_tokens":')
 
 # %% ../../nbs/appendix/rows/14b_line_ends.ipynb #717fcdb4
@@ -50,7 +51,8 @@ def good_number(
 # %% ../../nbs/appendix/rows/14b_line_ends.ipynb #e5d99582
 @patch
 def learn(self:LineEnds,
-    head:bytes, # from the label on, without the number of tokens that may follow and without the closing brackets
+    # from the label on, without the number of tokens that may follow and without the closing brackets
+    head:bytes,
 ) -> tuple: # kind 0 to 23, problem's number or -1, tokens or -1; kind -1 = such lines need `check_row`
     "What the end of a line says, checked; metadata are remembered for lines that have the same."
     label, _, rest = head.partition(b',')
@@ -92,7 +94,9 @@ def alike(
     "At which places a mark stands; none where it would reach over the end."
     size, room = min(8, len(mark)), len(text) - len(mark)
     if room < 0: return np.zeros(len(places), bool)
-    words, found = np.ndarray(len(text) - size + 1, f'<u{size}', text, strides=(1,)), (places >= 0) & (places <= room) # a word begins at every byte
+    # a word begins at every byte
+    words, found = np.ndarray(len(text) - size + 1, f'<u{size}', text,
+                              strides=(1,)), (places >= 0) & (places <= room)
     for i in {*range(0, len(mark) - size, size), len(mark) - size}:
         found &= words[np.clip(places, 0, room) + i] == int.from_bytes(mark[i:i + size], 'little')
     return found
@@ -100,7 +104,8 @@ def alike(
 def number_before(
     text:np.ndarray, # [M] uint8
     stops:np.ndarray, # [n] places in it, from 10
-) -> tuple[np.ndarray, np.ndarray]: # [n] int64 the number that ends there; [n] its digits, 1 to 9; 0 = no number, or one that begins with 0
+# [n] int64 the number that ends there; [n] its digits, 1 to 9; 0 = no number, or one that begins with 0
+) -> tuple[np.ndarray, np.ndarray]:
     "Decimal numbers in a text."
     last = windows(text, 10)[stops - 10][:, ::-1] # the last character first
     digits = np.argmax((last < 48) | (last > 57), 1) # 0 too where all ten are digits
@@ -163,7 +168,9 @@ def attempt(self:LineEnds,
     text:np.ndarray, # [M] uint8
     ends:np.ndarray, # [n] where line ends stand in it, from 12
     width:int, # bytes in which the name and all after it, less the number of tokens, are looked for
-) -> tuple: # [n] bool, the lines that look right; if all do, columns [n, 5]: kind, problem, tokens, task, place where the program ends
+# [n] bool, the lines that look right; if all do, columns [n, 5]: kind, problem, tokens, task, place where
+# the program ends
+) -> tuple:
     "The ends of lines, or which of them can be read."
     s = self.spelling
     tokens, digits = number_before(text, ends - 2)
@@ -180,12 +187,14 @@ def attempt(self:LineEnds,
     name, heads = side(parts, 1), pc.dictionary_encode(head, memory_pool=POOL)
     learned = np.array([self.learn(head) for head in heads.dictionary.to_pylist()], np.int64)
     kind, problem, given = learned[numbers_of(heads.indices)].T
-    good = np.where(kind >= 12, matches(name, r'^[^"\\]*_correct_[0-9]+$'), matches(name, r'^[^"\\]*_incorrect_[0-9]+$'))
+    good = np.where(kind >= 12, matches(name, r'^[^"\\]*_correct_[0-9]+$'),
+                    matches(name, r'^[^"\\]*_incorrect_[0-9]+$'))
     good &= (kind >= 0) & ~(counted & (given >= 0)) # a number of tokens given twice
     if not good.all(): return good, None
     if (problem < 0).any():
         stems = pc.dictionary_encode(pc.replace_substring_regex(name, '_(in)?correct_[0-9]+$', ''))
-        named = np.array([self.number(text.decode()) for text in stems.dictionary.to_pylist()])[numbers_of(stems.indices)]
+        named = np.array([self.number(text.decode())
+                          for text in stems.dictionary.to_pylist()])[numbers_of(stems.indices)]
         problem = np.where(problem < 0, named, problem)
     tasks = np.fromiter(map(hash, name.to_pylist()), np.int64, len(name))
     size = numbers_of(pc.binary_length(name)) + numbers_of(pc.binary_length(head)) + len(s.task) + len(s.flag)
@@ -197,7 +206,9 @@ def read(self:LineEnds,
     text:np.ndarray, # [M] uint8
     ends:np.ndarray, # [n] where line ends stand in it, from 12
     width:int, # bytes in which the name and all after it, less the number of tokens, are looked for
-) -> tuple[np.ndarray, np.ndarray]: # [m] indices of the lines that could be read; [m, 5] kind, problem, tokens, task, place where the program ends
+# [m] indices of the lines that could be read; [m, 5] kind, problem, tokens, task, place where the program
+# ends
+) -> tuple[np.ndarray, np.ndarray]:
     "The ends of lines, where they can be read."
     rows = np.arange(len(ends))
     while len(rows):

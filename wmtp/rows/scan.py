@@ -37,7 +37,8 @@ def fingerprints(
     stops:np.ndarray, # [n] their ends
 ) -> np.ndarray: # [n] int64
     "A number for each text, the same for equal texts."
-    words, size = np.ndarray(max(0, len(block) - 7), '<u8', block, strides=(1,)), stops - starts # a word begins at every byte
+    # a word begins at every byte
+    words, size = np.ndarray(max(0, len(block) - 7), '<u8', block, strides=(1,)), stops - starts
     found = words[starts[:, None] + (np.maximum(size - 8, 0)[:, None] * WORD >> 4)]
     short = size < 8
     found[short] &= (np.uint64(1) << (8 * size[short, None]).astype(np.uint64)) - np.uint64(1)
@@ -86,7 +87,8 @@ def long_way(self:LineScan,
         return -1, -1, -1, 0, 0
     if ignored: self.extra.setdefault(tuple(ignored), array('q')).append(i)
     return (12 * row['is_correct'] + row['metadata']['difficulty'], self.ends.number(problem_id(row)),
-            good_number(row['metadata'].get('n_tokens')), hash(spelled(row['task_id'])), fingerprint(spelled(row['output'])))
+            good_number(row['metadata'].get('n_tokens')), hash(spelled(row['task_id'])),
+            fingerprint(spelled(row['output'])))
 
 # %% ../../nbs/appendix/rows/14c_scan.ipynb #f54e5261
 @patch
@@ -112,7 +114,8 @@ def usual(self:LineScan,
 ) -> np.ndarray: # indices of lines
     "The lines that begin as a row does, in a block of UTF-8, without control characters."
     if self.every_row: return np.zeros(0, np.int64)
-    whole = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(np.array([0, len(text)], np.int32)), pa.py_buffer(text)])
+    whole = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(np.array([0, len(text)], np.int32)),
+                                                   pa.py_buffer(text)])
     try: whole.validate(full=True)
     except pa.ArrowInvalid: return np.zeros(0, np.int64) # not UTF-8
     good = alike(text, starts, self.ends.spelling.begin)
@@ -144,11 +147,13 @@ def scan(self:LineScan,
     rest = np.ones(len(ends), bool)
     rest[read] = False
     for i in np.flatnonzero(rest).tolist():
-        found[i, 2:] = self.long_way(bytes(block[starts[i]:ends[i] + (not open_end or i + 1 < len(ends))]), first + i)
+        found[i, 2:] = self.long_way(bytes(block[starts[i]:ends[i] + (not open_end or i + 1 < len(ends))]),
+                                     first + i)
     return found
 
 # %% ../../nbs/appendix/rows/14c_scan.ipynb #f11957b6
-COLUMNS = dict(starts=np.int64, sizes=np.int32, kinds=np.int8, problems=np.int32, tokens=np.int32, tasks=np.int64, programs=np.int64)
+COLUMNS = dict(starts=np.int64, sizes=np.int32, kinds=np.int8, problems=np.int32, tokens=np.int32,
+               tasks=np.int64, programs=np.int64)
 
 @dataclass
 class Scan:
@@ -191,11 +196,13 @@ def scan_part(
     with open(path, 'rb', buffering=0) as f:
         base, stop = line_start(f, first), line_start(f, stop)
         f.seek(base)
-        while (here := base + left) < stop: # `left` bytes of a line that is not complete stand at the beginning of the buffer
+        # `left` bytes of a line that is not complete stand at the beginning of the buffer
+        while (here := base + left) < stop:
             room = len(buffer) - 1 - left # the last byte is for a missing end of line
             if not room: buffer, room = buffer + buffer, len(buffer)
             got = f.readinto(memoryview(buffer)[left:left + min(room, stop - here)])
-            if not got: raise InputError(f"{path} became shorter while it was read; wait until it is complete")
+            if not got:
+                raise InputError(f"{path} became shorter while it was read; wait until it is complete")
             size = left + got
             if open_end := here + got == stop and buffer[size - 1] != 10: # of the file's last line
                 buffer[size], size = 10, size + 1
@@ -215,9 +222,11 @@ def join_parts(
     "The parts of a file as one, problems numbered anew."
     names, bad, extra, columns, n = {}, [], {}, [[np.zeros(0, dtype)] for dtype in COLUMNS.values()], 0
     for part, found in parts:
-        number = np.array([names.setdefault(name, len(names)) for name in part.ends.names] + [-1], np.int32) # [-1] stays -1
+        # [-1] stays -1
+        number = np.array([names.setdefault(name, len(names)) for name in part.ends.names] + [-1], np.int32)
         bad += [(n + i, fault) for i, fault in part.bad]
-        for fields, lines in part.extra.items(): extra[fields] = np.r_[extra.get(fields, np.zeros(0, np.int64)), n + np.array(lines)]
+        for fields, lines in part.extra.items():
+            extra[fields] = np.r_[extra.get(fields, np.zeros(0, np.int64)), n + np.array(lines)]
         for block in found:
             block[3] = number[block[3]]
             n += len(block[0])
@@ -235,7 +244,9 @@ def scan_file(
     size, n = Path(path).stat().st_size, n_threads or min(4, os.cpu_count() or 1)
     with open(path, 'rb') as f: spelling = COMPACT if f.read(len(COMPACT.begin)) == COMPACT.begin else SPACED
     edges = [size * i // n for i in range(n + 1)]
-    np.empty(1 << 22, np.uint8) # until it has freed one as large, glibc gives every block's arrays back to the system and asks for them anew
+    # until it has freed one as large, glibc gives every block's arrays back to the system and asks for them
+    # anew
+    np.empty(1 << 22, np.uint8)
     with ThreadPoolExecutor(n + 1) as pool:
         digest = pool.submit(file_sha256, path)
         parts = [pool.submit(scan_part, path, a, b, spelling, every_row) for a, b in zip(edges, edges[1:])]
@@ -271,7 +282,8 @@ def contradictions(
 ) -> list: # (index, BadRow) in the order of the file
     "The lines that contradict an earlier one, and those found bad while looking."
     good, bad, seen = np.flatnonzero(scan.kinds >= 0), [], Seen()
-    key = scan.programs[good] ^ (scan.problems[good].astype(np.int64) * 0x9E3779B97F4A7C1) # problem and program as one number
+    # problem and program as one number
+    key = scan.programs[good] ^ (scan.problems[good].astype(np.int64) * 0x9E3779B97F4A7C1)
     equal = good[contested(key, scan.kinds[good] >= 12)]
     for i in np.union1d(equal, good[repeated(scan.tasks[good])]).tolist():
         try:
@@ -287,11 +299,14 @@ def kept_rows(
     path, # for messages
     read, # read(index) -> bytes of a line
     on_bad_row:str='error', # error | skip
-) -> tuple[np.ndarray, ReadReport]: # [M] int64 indices of the lines kept; what was found, without the file's hash
+# [M] int64 indices of the lines kept; what was found, without the file's hash
+) -> tuple[np.ndarray, ReadReport]:
     "The lines that may be used, by the rules of `read_rows`."
-    if on_bad_row not in ('error', 'skip'): raise InputError(f"data.on_bad_row is {on_bad_row!r}; wanted error or skip")
+    if on_bad_row not in ('error', 'skip'):
+        raise InputError(f"data.on_bad_row is {on_bad_row!r}; wanted error or skip")
     if not len(scan): raise InputError(f"{path}: the file is empty; wanted one JSON object per line")
-    bad, report = sorted(scan.bad + contradictions(scan, read), key=lambda found: found[0]), ReadReport(str(path))
+    bad, report = sorted(scan.bad + contradictions(scan, read),
+                         key=lambda found: found[0]), ReadReport(str(path))
     earlier, keep = {fault.also: True for _, fault in bad if fault.also}, scan.kinds >= 0
     for i, fault in bad:
         leave_out(fault, f"{path}:{i + 1}: {fault}", earlier, report, on_bad_row)
@@ -300,6 +315,7 @@ def kept_rows(
     for fields, lines in scan.extra.items():
         n = int((~np.isin(lines, [i for i, _ in bad])).sum())
         report.ignored_fields.update((name, report.ignored_fields.get(name, 0) + n) for name in fields if n)
-    if not keep.any(): raise InputError(f"{path}: no usable row in {report.n_skipped} lines; first: {report.first_bad}")
+    if not keep.any():
+        raise InputError(f"{path}: no usable row in {report.n_skipped} lines; first: {report.first_bad}")
     report.n_rows = int(keep.sum())
     return np.flatnonzero(keep), report

@@ -19,7 +19,8 @@ def parse_run_uri(
     "The two parts of an MLflow run address; an `InputError` for anything else."
     found = re.fullmatch(r'runs:/([0-9a-f]{32})/([\w\-.]+(?:/[\w\-.]+)*)', uri)
     if not found or '..' in found[2].split('/'):
-        raise InputError(f"{uri!r} is no address of a checkpoint; wanted runs:/<32 hexadecimal digits>/checkpoints/best, or a folder")
+        raise InputError(f"{uri!r} is no address of a checkpoint; wanted runs:/<32 hexadecimal "
+                         f"digits>/checkpoints/best, or a folder")
     return found[1], found[2]
 
 # %% ../../nbs/appendix/tracking/51b_artifact.ipynb #c7709047
@@ -34,8 +35,11 @@ def fetch_artifact(
     client = mlflow_client(tracking_uri)
     try: client.get_run(run_id)
     except MlflowException as e:
-        raise InputError(f"{uri}: no such run at {redact(tracking_uri)} ({redact(e)}); set MLFLOW_TRACKING_URI to the server that has it") from None
+        raise InputError(f"{uri}: no such run at {redact(tracking_uri)} ({redact(e)}); set "
+                         f"MLFLOW_TRACKING_URI to the server that has it") from None
     if not client.list_artifacts(run_id, path):
-        raise InputError(f"{uri}: the run has no folder {path}; it is written when a run finishes, list them with `mlflow artifacts list --run-id {run_id}`")
+        raise InputError(f"{uri}: the run has no folder {path}; it is written when a run finishes, list them "
+                         f"with `mlflow artifacts list --run-id {run_id}`")
     try: return Path(client.download_artifacts(run_id, path, str(folder)))
-    except (MlflowException, OSError) as e: raise InputError(f"{uri} cannot be downloaded: {redact(e)}") from None
+    except (MlflowException, OSError) as e:
+        raise InputError(f"{uri} cannot be downloaded: {redact(e)}") from None

@@ -58,7 +58,8 @@ def folder_files(
     names = []
     for path in sorted(Path(folder).rglob('*')):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise InputError(f"{path} is a link or a special file; a checkpoint holds plain files only: remove it")
+            raise InputError(f"{path} is a link or a special file; a checkpoint holds plain files only: "
+                             f"remove it")
         if path.is_file() and path != Path(folder)/MANIFEST: names.append(path.relative_to(folder).as_posix())
     return names
 
@@ -76,8 +77,10 @@ def read_manifest(
     "The hashes a checkpoint was saved with."
     path = Path(folder)/MANIFEST
     try: return dict(json.loads(path.read_text(encoding='utf-8'))['sha256'])
-    except FileNotFoundError: raise InputError(f"{folder} has no {MANIFEST}: not a checkpoint of wmtp, or not a whole one") from None
-    except (ValueError, KeyError, TypeError): raise InputError(f"{path} is damaged: it is not a list of hashes") from None
+    except FileNotFoundError:
+        raise InputError(f"{folder} has no {MANIFEST}: not a checkpoint of wmtp, or not a whole one") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is damaged: it is not a list of hashes") from None
 
 def verify(
     folder, # a checkpoint folder
@@ -85,13 +88,17 @@ def verify(
 ) -> str: # SHA-256 of the manifest, which stands for the whole content
     "The checkpoint's own hash, after every file was compared with the manifest; an `InputError` names the first file that differs."
     hashes, names = read_manifest(folder), folder_files(folder)
-    if missing := sorted(hashes.keys() - set(names)): raise InputError(f"{folder} is damaged: {missing[0]} is missing")
-    if extra := sorted(set(names) - hashes.keys()): raise InputError(f"{folder} is damaged: {extra[0]} does not belong to it")
+    if missing := sorted(hashes.keys() - set(names)):
+        raise InputError(f"{folder} is damaged: {missing[0]} is missing")
+    if extra := sorted(set(names) - hashes.keys()):
+        raise InputError(f"{folder} is damaged: {extra[0]} does not belong to it")
     for name in names:
-        if file_sha256(Path(folder)/name) != hashes[name]: raise InputError(f"{folder} is damaged: {name} has changed since it was saved")
+        if file_sha256(Path(folder)/name) != hashes[name]:
+            raise InputError(f"{folder} is damaged: {name} has changed since it was saved")
     digest = file_sha256(Path(folder)/MANIFEST)
     if expected not in (None, digest):
-        raise InputError(f"{folder} is not the checkpoint that was recorded: manifest {digest[:12]}, wanted {expected[:12]}")
+        raise InputError(f"{folder} is not the checkpoint that was recorded: manifest {digest[:12]}, wanted "
+                         f"{expected[:12]}")
     return digest
 
 # %% ../../nbs/5_training/50_checkpoint.ipynb #8f94b3ba
@@ -101,7 +108,9 @@ def write_folder(
 ) -> Path: # the final name
     "Make a folder that is whole from the moment it has its name; on any failure it is absent and the disk is as before."
     final = Path(final)
-    if os.path.lexists(final): raise RunError(f"{final} exists already and is never written over; move it away or choose another folder")
+    if os.path.lexists(final):
+        raise RunError(f"{final} exists already and is never written over; move it away or choose another "
+                       f"folder")
     part = final.with_name(f'.part-{final.name}')
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -134,7 +143,8 @@ def load_trainer(
     for path in sorted((Path(folder)/'trainer').glob('*.pt')):
         try: state[path.stem] = torch.load(path, map_location='cpu', weights_only=True)
         except pickle.UnpicklingError:
-            raise InputError(f"{path} is refused: it holds more than tensors and plain values and could run a program") from None
+            raise InputError(f"{path} is refused: it holds more than tensors and plain values and could run "
+                             f"a program") from None
     return state
 
 # %% ../../nbs/5_training/50_checkpoint.ipynb #3e712d2d
@@ -154,10 +164,13 @@ def load_weights(
     now = {name: tensor.dtype for name, tensor in module.state_dict().items()}
     with safe_open(path, 'pt') as f: then = {name: f.get_tensor(name).dtype for name in f.keys()}
     if changed := [n for n in then if n in now and then[n] != now[n]]:
-        warnings.warn(f"{path}: {changed[0]} was saved as {then[changed[0]]} and is loaded as {now[changed[0]]}")
+        warnings.warn(f"{path}: {changed[0]} was saved as {then[changed[0]]} and is loaded as "
+                      f"{now[changed[0]]}")
     try: missing, extra = load_model(module, str(path), strict=False)
     except RuntimeError as e: raise InputError(f"{path}: {str(e).splitlines()[-1].strip()}") from None
-    if missing or extra: raise InputError(f"{path}: missing keys {sorted(missing)}, extra keys {sorted(extra)}; saved from another model")
+    if missing or extra:
+        raise InputError(f"{path}: missing keys {sorted(missing)}, extra keys {sorted(extra)}; saved from "
+                         f"another model")
 
 # %% ../../nbs/5_training/50_checkpoint.ipynb #3c4037eb
 def nonfinite_weight(
@@ -187,7 +200,8 @@ def read_names(
     "The two names in `checkpoints.json`; one that names no checkpoint of this run counts as None."
     try: names = dict(json.loads((Path(save_dir)/'checkpoints.json').read_text(encoding='utf-8')))
     except FileNotFoundError: names = {}
-    except (ValueError, TypeError): warnings.warn(f"{save_dir}/checkpoints.json is damaged; `best` is unknown"); names = {}
+    except (ValueError, TypeError):
+        warnings.warn(f"{save_dir}/checkpoints.json is damaged; `best` is unknown"); names = {}
     there = [p.name for p in step_folders(save_dir).values()]
     return {key: names.get(key) if names.get(key) in there else None for key in ('best', 'last')}
 
@@ -234,7 +248,8 @@ class Checkpoints:
     def mark(self, last:int, best:int|None):
         "Name saved steps `last` and `best`; a best that is no longer there counts as none."
         there = best in step_folders(self.save_dir)
-        write_names(self.save_dir, last=self.folder(last).name, best=self.folder(best).name if there else None)
+        write_names(self.save_dir, last=self.folder(last).name, best=self.folder(best).name if there
+                    else None)
 
 # %% ../../nbs/5_training/50_checkpoint.ipynb #3c662eff
 def finite(number):
@@ -254,9 +269,12 @@ def save(
     def fill(part):
         self.save_model(part)
         if bad := nonfinite_weight(part):
-            raise RunError(f"step {step} is not saved: weight {bad} is not finite; earlier checkpoints are untouched")
-        about = {**self.about, 'step': step, 'metrics': {name: finite(number) for name, number in (metrics or {}).items()}}
-        (part/'wmtp.json').write_text(json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
+            raise RunError(f"step {step} is not saved: weight {bad} is not finite; earlier checkpoints are "
+                           f"untouched")
+        about = {**self.about, 'step': step,
+                 'metrics': {name: finite(number) for name, number in (metrics or {}).items()}}
+        (part/'wmtp.json').write_text(json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + '\n',
+                                      encoding='utf-8')
         (part/'run.yaml').write_text(self.run_yaml, encoding='utf-8')
         save_trainer(part, trainer)
     sweep(self.save_dir)

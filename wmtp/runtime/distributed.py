@@ -36,7 +36,8 @@ def count_steps(
 # %% ../../nbs/5_training/52_distributed.ipynb #562300ba
 def ranks() -> tuple: # (this process's rank, number of processes)
     "Who we are among how many; (0, 1) where `torch.distributed` is not in use."
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0,
+        1)
 
 def sum_numbers(
     numbers:dict, # name -> number

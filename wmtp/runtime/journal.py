@@ -45,7 +45,8 @@ def read_rows(
     except FileNotFoundError: return [], offset
     content = content[:content.rfind(b'\n') + 1]
     try: return [json.loads(line) for line in content.split(b'\n')[:-1]], offset + len(content)
-    except ValueError as e: raise InputError(f"{path} is damaged after byte {offset}: {e}; move it away to begin a new one") from None
+    except ValueError as e:
+        raise InputError(f"{path} is damaged after byte {offset}: {e}; move it away to begin a new one") from None
 
 # %% ../../nbs/5_training/50a_journal.ipynb #d1461e97
 class Journal:
@@ -54,7 +55,8 @@ class Journal:
         path, # made if missing; an unfinished last line is cut off
     ):
         self.path = Path(path)
-        if self.path.is_symlink(): raise InputError(f"{self.path} is a link; a journal is a plain file: remove it")
+        if self.path.is_symlink():
+            raise InputError(f"{self.path} is a link; a journal is a plain file: remove it")
         content = self.path.read_bytes() if self.path.exists() else b''
         self.n_rows = content.count(b'\n')
         self.file = open(self.path, 'ab', buffering=0)
@@ -64,7 +66,8 @@ class Journal:
         "Add one row; if the disk refuses it, the file is as before and the error is raised."
         line, size = row_line(step, metrics), os.fstat(self.file.fileno()).st_size
         try:
-            if self.file.write(line) < len(line): raise OSError(f"{self.path}: only a part of a row could be written")
+            if self.file.write(line) < len(line):
+                raise OSError(f"{self.path}: only a part of a row could be written")
         except OSError: self.file.truncate(size); raise
         self.n_rows += 1
 
@@ -81,7 +84,8 @@ def rewind(
     "Cut the journal back to its first `n_rows` rows; one that has fewer is reported, since the missing rows cannot be made again."
     lines = self.path.read_bytes().split(b'\n')[:-1]
     if len(lines) < n_rows:
-        warnings.warn(f"{self.path} has {len(lines)} rows where the checkpoint stands on {n_rows}; the missing ones cannot be made again")
+        warnings.warn(f"{self.path} has {len(lines)} rows where the checkpoint stands on {n_rows}; the "
+                      f"missing ones cannot be made again")
     self.n_rows = min(n_rows, len(lines))
     self.file.truncate(sum(len(line) + 1 for line in lines[:self.n_rows]))
     self.sync()
@@ -91,7 +95,8 @@ class Tracker:
     "Records metrics in the run's folder; never raises for a row."
     def __init__(self,
         folder, # the run's folder
-        n_rows:int|None=None, # rows the journal is cut back to: what the checkpoint stands on, 0 for a new run; None = keep all
+        # rows the journal is cut back to: what the checkpoint stands on, 0 for a new run; None = keep all
+        n_rows:int|None=None,
     ):
         self.folder, self.n_lost = Path(folder), 0
         self.journal, self.timing = Journal(self.folder/'journal.jsonl'), Journal(self.folder/'timing.jsonl')
@@ -113,7 +118,8 @@ class Tracker:
             self.journal.append(step, metrics)
         except Exception as e:
             self.n_lost += 1
-            if self.n_lost == 1: warnings.warn(f"a row of step {step} could not be recorded ({e}); the run goes on")
+            if self.n_lost == 1:
+                warnings.warn(f"a row of step {step} could not be recorded ({e}); the run goes on")
 
     def sync(self):
         "Wait until every row is on the disk; called before a checkpoint is written."

@@ -25,7 +25,8 @@ def move_aside(
     while os.path.lexists(f'{path}.{number}'): number += 1
     try: os.rename(path, f'{path}.{number}')
     except OSError as e:
-        raise InputError(f"{path} cannot be moved aside ({e.strerror}); is it a mount point? set checkpoint.save_dir to a folder inside it") from None
+        raise InputError(f"{path} cannot be moved aside ({e.strerror}); is it a mount point? set "
+                         f"checkpoint.save_dir to a folder inside it") from None
     return Path(f'{path}.{number}')
 
 def newest_whole(
@@ -35,9 +36,11 @@ def newest_whole(
     folders = step_folders(save_dir)
     for path in reversed(folders.values()):
         try: verify(path)
-        except InputError as e: warnings.warn(f"{e}; kept as {move_aside(path).name}, an earlier checkpoint is used")
+        except InputError as e:
+            warnings.warn(f"{e}; kept as {move_aside(path).name}, an earlier checkpoint is used")
         else: return path
-    if folders: raise InputError(f"no checkpoint in {save_dir} is whole; start without --resume to begin again")
+    if folders:
+        raise InputError(f"no checkpoint in {save_dir} is whole; start without --resume to begin again")
 
 # %% ../../nbs/5_training/50b_resume.ipynb #11f9e187
 LOCK = '.wmtp.lock'
@@ -50,7 +53,8 @@ def hold(
     try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise InputError(f"another run is writing in {save_dir}; wait for it or set checkpoint.save_dir to another folder") from None
+        raise InputError(f"another run is writing in {save_dir}; wait for it or set checkpoint.save_dir to "
+                         f"another folder") from None
     return lock
 
 def claim(
@@ -58,12 +62,15 @@ def claim(
 ): # the lock
     "Make the folder if needed, take it and remove what a kill left; a link, a file or a folder of something else is an `InputError`."
     save_dir = Path(save_dir)
-    if save_dir.is_symlink(): raise InputError(f"checkpoint.save_dir {save_dir} is a link; give the folder it points to")
-    if save_dir.exists() and not save_dir.is_dir(): raise InputError(f"checkpoint.save_dir {save_dir} is a file; a folder is wanted")
+    if save_dir.is_symlink():
+        raise InputError(f"checkpoint.save_dir {save_dir} is a link; give the folder it points to")
+    if save_dir.exists() and not save_dir.is_dir():
+        raise InputError(f"checkpoint.save_dir {save_dir} is a file; a folder is wanted")
     save_dir.mkdir(parents=True, exist_ok=True)
     ours = any((save_dir/name).exists() for name in (LOCK, 'checkpoints.json'))
     if not ours and (there := sorted(p.name for p in save_dir.iterdir())):
-        raise InputError(f"checkpoint.save_dir {save_dir} holds something that is not a run of wmtp ({there[0]}); choose another folder")
+        raise InputError(f"checkpoint.save_dir {save_dir} holds something that is not a run of wmtp "
+                         f"({there[0]}); choose another folder")
     lock = hold(save_dir)
     sweep(save_dir) # after a run that was killed at its very end there may be no save to do it
     return lock
@@ -83,10 +90,13 @@ def resume_at(
     wanted:Path, # the run's folder or one of its checkpoints
 ) -> RunFolder:
     "Go on from a checkpoint named by its path; it must lie in `save_dir` and be whole."
-    if not wanted.is_dir(): raise InputError(f"--resume {wanted} is not a folder; give auto, a run's folder or one of its step folders")
+    if not wanted.is_dir():
+        raise InputError(f"--resume {wanted} is not a folder; give auto, a run's folder or one of its step "
+                         f"folders")
     home = wanted.parent if STEP_NAME.fullmatch(wanted.name) else wanted
     if home.resolve() != save_dir.resolve():
-        raise InputError(f"--resume {wanted} is not in checkpoint.save_dir {save_dir}; add --set checkpoint.save_dir={home}")
+        raise InputError(f"--resume {wanted} is not in checkpoint.save_dir {save_dir}; add --set "
+                         f"checkpoint.save_dir={home}")
     lock = claim(save_dir)
     if home is wanted:
         checkpoint = newest_whole(save_dir)
@@ -115,7 +125,8 @@ def prepare_run_folder(
     return RunFolder(save_dir, None, moved, lock)
 
 # %% ../../nbs/5_training/50b_resume.ipynb #3e351323
-MAY_CHANGE = ('checkpoint.', 'mlflow.', 'report.', 'runtime.log_every_steps', 'training.early_stop_patience', 'training.max_bad_steps',
+MAY_CHANGE = ('checkpoint.', 'mlflow.', 'report.', 'runtime.log_every_steps', 'training.early_stop_patience',
+              'training.max_bad_steps',
               'data.train', 'data.valid', 'tokenizer.path')
 
 def flatten(
@@ -124,7 +135,8 @@ def flatten(
 ) -> dict: # dotted key -> value
     "A nested dictionary as one level of dotted keys."
     if not isinstance(tree, dict) or not tree: return {prefix: tree}
-    return {k: v for key, sub in tree.items() for k, v in flatten(sub, f'{prefix}.{key}' if prefix else str(key)).items()}
+    return {k: v for key, sub in tree.items() for k, v in flatten(sub, f'{prefix}.{key}' if prefix
+                                                                  else str(key)).items()}
 
 def check_same_run(
     then:dict, # saved: {'config': {...}, 'data_sha256': ..., 'tokenizer_sha256': ..., 'world_size': ...}
@@ -132,7 +144,8 @@ def check_same_run(
 ):
     "Nothing, if a run may go on from this checkpoint; an `InputError` with the differing keys if not."
     then, now = ({k.removeprefix('config.'): v for k, v in flatten(d).items()} for d in (then, now))
-    keys = [k for k in sorted(then.keys() | now.keys()) if then.get(k) != now.get(k) and not k.startswith(MAY_CHANGE)]
+    keys = [k for k in sorted(then.keys() | now.keys()) if then.get(k) != now.get(k)
+            and not k.startswith(MAY_CHANGE)]
     if keys:
         changes = ', '.join(f"{k} {then.get(k)!r} -> {now.get(k)!r}" for k in keys)
         raise InputError(f"cannot resume: {changes}; put them back, or start without --resume")

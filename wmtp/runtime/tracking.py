@@ -59,7 +59,8 @@ def tracking_place(
     raise InputError(f"mlflow.tracking_uri is {redact(uri)!r}; wanted sqlite:///file.db or http(s)://server")
 
 # %% ../../nbs/appendix/tracking/51_tracking.ipynb #28e02d04
-QUICK = {'MLFLOW_HTTP_REQUEST_TIMEOUT': '10', 'MLFLOW_HTTP_REQUEST_MAX_RETRIES': '1', # seconds; the thread tries again by itself
+# seconds; the thread tries again by itself
+QUICK = {'MLFLOW_HTTP_REQUEST_TIMEOUT': '10', 'MLFLOW_HTTP_REQUEST_MAX_RETRIES': '1',
          'MLFLOW_DISABLE_TELEMETRY': 'true', 'MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT': 'true'}
 
 def mlflow_client(
@@ -102,9 +103,12 @@ def create_run(
 ) -> str: # run id
     "A new MLflow run in the experiment, which is made if it does not exist."
     found = client.get_experiment_by_name(experiment)
-    experiment_id = found.experiment_id if found else client.create_experiment(experiment, artifact_location=artifact_location)
-    run_id = client.create_run(experiment_id, run_name=run_name, tags={k: str(v) for k, v in tags.items()}).info.run_id
-    replace_text(Path(folder)/'mlflow.json', json.dumps({'run_id': run_id, 'experiment': experiment, 'tracking_uri': redact(uri)}) + '\n')
+    experiment_id = found.experiment_id if found else client.create_experiment(experiment,
+        artifact_location=artifact_location)
+    run_id = client.create_run(experiment_id, run_name=run_name,
+                               tags={k: str(v) for k, v in tags.items()}).info.run_id
+    replace_text(Path(folder)/'mlflow.json',
+                 json.dumps({'run_id': run_id, 'experiment': experiment, 'tracking_uri': redact(uri)}) + '\n')
     return run_id
 
 # %% ../../nbs/appendix/tracking/51_tracking.ipynb #51c65c55
@@ -135,7 +139,8 @@ def read_points(
         stamp = times.get(row['step'], int(time.time() * 1000))
         for name, value in row.items():
             if name == 'step': continue
-            if math.isfinite(float(value)): points.append((metric_name(name), float(value), stamp, row['step']))
+            if math.isfinite(float(value)):
+                points.append((metric_name(name), float(value), stamp, row['step']))
             else: left_out[metric_name(name)] += 1
     return points, dict(left_out), (journal_end, timing_end)
 
@@ -165,7 +170,8 @@ def replay(
     "Bring everything in the journal that the server lacks; nothing twice."
     points, left_out, _ = read_points(folder)
     sent = send(client, run_id, points, {})
-    stored = {name: {m.step for m in client.get_metric_history(run_id, name)} for name in {p[0] for p in points}}
+    stored = {name: {m.step for m in client.get_metric_history(run_id, name)}
+              for name in {p[0] for p in points}}
     if left_out: client.set_tag(run_id, 'wmtp.not_finite', json.dumps(left_out))
     return sent, len({(name, step) for name, _, _, step in points if step not in stored[name]})
 
@@ -207,7 +213,8 @@ def refused(self:MLflowCopy) -> bool:
 def connect(self:MLflowCopy):
     "Open the MLflow run, the one from before or a new one, and log the configuration."
     client = mlflow_client(self.uri)
-    run_id = find_run(client, self.folder, self.uri) or create_run(client, self.folder, self.uri, **self.place)
+    run_id = find_run(client, self.folder, self.uri) or create_run(client, self.folder, self.uri,
+                                                                   **self.place)
     log_configuration(client, run_id, self.config, self.run_yaml)
     self.client, self.run_id = client, run_id
 
@@ -222,10 +229,12 @@ def turn(self:MLflowCopy, status:str|None=None):
     self.todo.clear()
     while self.uploads:
         path, name = self.uploads[0]
-        (self.client.log_artifacts if path.is_dir() else self.client.log_artifact)(self.run_id, str(path), name)
+        (self.client.log_artifacts if path.is_dir() else self.client.log_artifact)(self.run_id, str(path),
+            name)
         self.uploads.popleft()
     if status is None: return
-    if missing := replay(self.client, self.folder, self.run_id)[1]: raise OSError(f"{missing} points were accepted and not stored")
+    if missing := replay(self.client, self.folder, self.run_id)[1]:
+        raise OSError(f"{missing} points were accepted and not stored")
     self.client.set_terminated(self.run_id, status)
     self.complete = True
 
@@ -255,7 +264,8 @@ def start(
     self.tried.wait(wait)
     if self.run_id: return self.run_id
     if self.refused():
-        raise InputError(f"MLflow at {redact(self.uri)} refuses the credentials: set MLFLOW_TRACKING_USERNAME and "
+        raise InputError(f"MLflow at {redact(self.uri)} refuses the credentials: set "
+                         f"MLFLOW_TRACKING_USERNAME and "
                          "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, or --set mlflow.enabled=false")
     warnings.warn(f"MLflow at {redact(self.uri)} does not answer ({redact(self.error)}); "
                   "the journal keeps every row and is copied when it does")

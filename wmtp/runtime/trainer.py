@@ -84,7 +84,8 @@ class Trainer:
     device:torch.device|str='cpu'
     dtype:torch.dtype=torch.float32 # bfloat16 = autocast
     seed:int=0 # of dropout; each micro-batch derives its own
-    prepare:Callable|None=None # prepare(model, numbers, batches, step, memory) -> (batches, {metric: number}, memory)
+    # prepare(model, numbers, batches, step, memory) -> (batches, {metric: number}, memory)
+    prepare:Callable|None=None
     evaluate:Callable|None=None # evaluate(model, step) -> {metric: number}
     eval_every_steps:int|None=None # None = only at the end
     best_metric:str='valid/loss' # one of evaluate's
@@ -112,7 +113,8 @@ class Trainer:
 @patch(as_prop=True)
 def shape(self:Trainer) -> dict:
     "What must be the same when a run goes on."
-    return {'n_steps': self.n_steps, 'n_batches': self.n_batches, 'accumulation': self.accumulation, 'n_ranks': self.n_ranks}
+    return {'n_steps': self.n_steps, 'n_batches': self.n_batches, 'accumulation': self.accumulation,
+            'n_ranks': self.n_ranks}
 
 @patch
 def load(self:Trainer):
@@ -127,9 +129,11 @@ def load(self:Trainer):
     self.scheduler.load_state_dict(saved['scheduler'])
     self.state = TrainState(**saved['state'])
     self.saved = self.state.step
-    if len(steps := sum_numbers({self.state.step: 1})) > 1: raise InputError(f"ranks would resume at different steps: {sorted(steps)}")
+    if len(steps := sum_numbers({self.state.step: 1})) > 1:
+        raise InputError(f"ranks would resume at different steps: {sorted(steps)}")
     if self.tracker and self.tracker.n_rows > self.state.journal_rows:
-        raise RunError(f"the journal has {self.tracker.n_rows} rows, {self.resume} stands on {self.state.journal_rows}; "
+        raise RunError(f"the journal has {self.tracker.n_rows} rows, {self.resume} stands on "
+                       f"{self.state.journal_rows}; "
                        "open the tracker with resumed_rows()")
     if self.checkpoints and self.rank == 0: self.checkpoints.mark(self.state.step, self.state.best_step)
 
@@ -154,7 +158,8 @@ def forward_backward(
     with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
         out = self.loss(self.model, batch.to(self.device), self.state.step, totals)
     if (seen := {name: int(n) for name, (_, n) in out.terms.items()}) != counted:
-        raise RunError(f"micro-batch {number}: the loss counted {seen}, `counts` announced {counted}; they must agree")
+        raise RunError(f"micro-batch {number}: the loss counted {seen}, `counts` announced {counted}; they "
+                       f"must agree")
     out.total(totals).backward()
     return {name: s.detach() for name, (s, _) in out.terms.items()}, out.metrics
 
@@ -164,16 +169,19 @@ def gradient(self:Trainer) -> dict: # name -> number for the journal; gradients 
     "The gradient of one step, summed over window and ranks, and the step's loss, terms and metrics."
     numbers = window(self.state.step, self.accumulation, self.rank, self.n_ranks, self.n_batches)
     batches, found, memory = [self.batch(n) for n in numbers], {}, self.state.memory
-    if self.prepare: batches, found, memory = self.prepare(self.model, numbers, batches, self.state.step, memory)
+    if self.prepare:
+        batches, found, memory = self.prepare(self.model, numbers, batches, self.state.step, memory)
     counted = [self.counts(b, self.state.step) for b in batches]
     totals = sum_numbers({name: sum(c[name] for c in counted) for name in (counted[0] if counted else ())})
     self.optimizer.zero_grad(set_to_none=True)
     parts = [self.forward_backward(n, b, c, totals) for n, b, c in zip(numbers, batches, counted)]
-    local = {('tokens', ''): sum(map(count_tokens, batches)), ('stop', ''): int(self.stop is not None and self.stop.asked)}
+    local = {('tokens', ''): sum(map(count_tokens, batches)),
+             ('stop', ''): int(self.stop is not None and self.stop.asked)}
     for terms, metrics in parts:
         for name, s in terms.items(): local['term', name] = local.get(('term', name), 0.) + float(s)
         for name, (s, n) in metrics.items():
-            local['sum', name], local['n', name] = local.get(('sum', name), 0.) + float(s), local.get(('n', name), 0) + float(n)
+            local['sum', name], local['n', name] = local.get(('sum', name),
+                0.) + float(s), local.get(('n', name), 0) + float(n)
     sum_gradients(self.parameters)
     return readable(sum_numbers(local), totals, found) | {'memory': memory}
 
@@ -185,8 +193,10 @@ def readable(
 ) -> dict: # {'tokens', 'stop', 'row': {metric name: mean}}
     "The means that go to the journal."
     loss = sum(s / max(totals[name], 1) for (kind, name), s in sums.items() if kind == 'term')
-    means = {name: s / sums['n', name] for (kind, name), s in sums.items() if kind == 'sum' and sums['n', name]}
-    row = {'train/loss': loss} | {name if '/' in name else f'train/{name}': value for name, value in means.items()} | found
+    means = {name: s / sums['n', name] for (kind, name), s in sums.items() if kind == 'sum'
+             and sums['n', name]}
+    row = {'train/loss': loss} | {name if '/' in name else f'train/{name}': value
+                                  for name, value in means.items()} | found
     return {'tokens': sums['tokens', ''], 'stop': sums['stop', ''] > 0, 'row': row}
 
 # %% ../../nbs/5_training/53_trainer.ipynb #5506a9d5
@@ -212,13 +222,16 @@ def batch_shapes(
     batch, # a dataclass of tensors
 ) -> str:
     "The shapes of a batch's tensors."
-    return ', '.join(f"{f.name} {list(value.shape)}" for f in fields(batch) if isinstance(value := getattr(batch, f.name), Tensor))
+    return ', '.join(f"{f.name} {list(value.shape)}" for f in fields(batch)
+                     if isinstance(value := getattr(batch, f.name), Tensor))
 
 def out_of_memory(
     error:BaseException,
 ) -> bool:
     "Is this error about memory?"
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or 'allocate memory' in str(error) or 'out of memory' in str(error)
+    return isinstance(error,
+                      (torch.OutOfMemoryError,
+                       MemoryError)) or 'allocate memory' in str(error) or 'out of memory' in str(error)
 
 @patch
 def one_step(self:Trainer) -> dict: # from `gradient`
@@ -229,13 +242,17 @@ def one_step(self:Trainer) -> dict: # from `gradient`
     except (RuntimeError, MemoryError) as e:
         if not out_of_memory(e): raise
         numbers = window(step, self.accumulation, self.rank, self.n_ranks, self.n_batches) or [0]
-        largest = max((batch_shapes(self.batch(n)) for n in numbers), key=lambda text: [int(size) for size in re.findall(r'\d+', text)])
-        raise RunError(f"out of memory at step {step + 1}, batch {largest}: lower training.tokens_per_batch; {self.whole()}") from e
+        largest = max((batch_shapes(self.batch(n)) for n in numbers),
+                      key=lambda text: [int(size) for size in re.findall(r'\d+', text)])
+        raise RunError(f"out of memory at step {step + 1}, batch {largest}: lower training.tokens_per_batch; "
+                       f"{self.whole()}") from e
     self.update(done['row'])
     self.state.memory = done['memory']
     took = time.perf_counter() - began
     self.state.tokens, self.state.wall_s = self.state.tokens + done['tokens'], self.state.wall_s + took
-    if self.tracker: self.tracker.log(self.state.step, done['row'], {'perf/step_s': took, 'perf/tokens_per_s': done['tokens'] / took})
+    if self.tracker:
+        self.tracker.log(self.state.step, done['row'],
+                         {'perf/step_s': took, 'perf/tokens_per_s': done['tokens'] / took})
     if self.state.bad_in_row >= self.max_bad_steps:
         raise RunError(f"step {step + 1}: loss or gradient not finite {self.state.bad_in_row} times in a row "
                        f"(loss {done['row']['train/loss']}, gradient norm {done['row']['train/grad_norm']}); "
@@ -261,7 +278,8 @@ def better(
 def eval_due(self:Trainer) -> bool:
     "Is the present step to be evaluated, and not yet?"
     step, every = self.state.step, self.eval_every_steps
-    return bool(self.evaluate) and step > self.state.evaluated and (step == self.n_steps or bool(every) and step % every == 0)
+    return bool(self.evaluate) and step > self.state.evaluated and (step == self.n_steps or bool(every)
+                                                                    and step % every == 0)
 
 @patch
 def run_evaluation(self:Trainer) -> bool: # is this step the best so far?
@@ -274,7 +292,8 @@ def run_evaluation(self:Trainer) -> bool: # is this step the best so far?
     if self.n_ranks > 1: dist.broadcast_object_list(metrics)
     metrics = {name: float(value) for name, value in metrics[0].items()}
     if self.best_metric not in metrics:
-        raise InputError(f"the best checkpoint is chosen by {self.best_metric!r}; evaluation gives {sorted(metrics)}")
+        raise InputError(f"the best checkpoint is chosen by {self.best_metric!r}; evaluation gives "
+                         f"{sorted(metrics)}")
     state, found = self.state, better(metrics[self.best_metric], self.state.best, self.best_mode)
     state.evaluated, state.metrics, state.since_best = step, metrics, 0 if found else state.since_best + 1
     if found: state.best, state.best_step, state.best_metrics = metrics[self.best_metric], step, metrics
@@ -293,7 +312,9 @@ def save(
         if self.tracker: self.tracker.sync(); self.state.journal_rows = self.tracker.n_rows
         parts = {'optimizer': self.optimizer.state_dict(), 'scheduler': self.scheduler.state_dict(),
                  'state': asdict(self.state), 'shape': self.shape}
-        if step != self.saved: self.checkpoints.save(step, parts, self.state.metrics if self.state.evaluated == step else None, best)
+        if step != self.saved:
+            self.checkpoints.save(step, parts, self.state.metrics if self.state.evaluated == step else None,
+                                  best)
         else: self.checkpoints.mark(step, self.state.best_step)
     if self.n_ranks > 1: dist.barrier()
     self.saved = step
@@ -307,17 +328,20 @@ class Progress:
         every:int|None, # steps between two lines; None = show nothing
     ):
         self.every, self.first, self.n_steps, self.began = every, first, n_steps, time.perf_counter()
-        self.bar = tqdm(total=n_steps, initial=first, unit='step', dynamic_ncols=True) if every and sys.stderr.isatty() else None
+        self.bar = tqdm(total=n_steps, initial=first, unit='step',
+                        dynamic_ncols=True) if every and sys.stderr.isatty() else None
 
     def show(self, step:int, row:dict, tokens_per_s:float):
         "Show one finished step."
         if self.bar is not None:
-            self.bar.set_postfix(loss=f"{row['train/loss']:.4f}", tokens_per_s=round(tokens_per_s), refresh=False)
+            self.bar.set_postfix(loss=f"{row['train/loss']:.4f}", tokens_per_s=round(tokens_per_s),
+                                 refresh=False)
             self.bar.update(step - self.bar.n)
         elif self.every and (step % self.every == 0 or step == self.n_steps):
             left = (time.perf_counter() - self.began) / (step - self.first) * (self.n_steps - step)
             speed = f"{tokens_per_s:.0f} tokens/s  " if tokens_per_s else ''
-            print(f"step {step}/{self.n_steps}  loss {row['train/loss']:.4f}  lr {row['train/learning_rate']:.2e}  "
+            print(f"step {step}/{self.n_steps}  loss {row['train/loss']:.4f}  lr "
+                  f"{row['train/learning_rate']:.2e}  "
                   f"{speed}{tqdm.format_interval(left)} left", flush=True)
 
     def tell(self, line:str):
@@ -360,7 +384,9 @@ def loop(self:Trainer, progress:Progress):
         if done['stop']: raise Abandoned
         due = self.eval_due()
         best = due and self.run_evaluation()
-        if due: progress.tell(f"step {self.state.step}: {self.best_metric} {self.state.metrics[self.best_metric]:.4f}{' (best)' if best else ''}")
+        if due:
+            progress.tell(f"step {self.state.step}: {self.best_metric} "
+                          f"{self.state.metrics[self.best_metric]:.4f}{' (best)' if best else ''}")
         if best or (self.save_every_steps and self.state.step % self.save_every_steps == 0): self.save(best)
     if self.saved != self.state.step: self.save()
 
@@ -379,7 +405,8 @@ def train(self:Trainer) -> TrainResult:
     "Train to the end; `Interrupted` after a signal, with everything saved."
     exact = torch.are_deterministic_algorithms_enabled()
     if self.device.type == 'cpu': torch.use_deterministic_algorithms(True, warn_only=True)
-    filled, torch.utils.deterministic.fill_uninitialized_memory = torch.utils.deterministic.fill_uninitialized_memory, False # costs time, changes no bit
+    # costs time, changes no bit
+    filled, torch.utils.deterministic.fill_uninitialized_memory = torch.utils.deterministic.fill_uninitialized_memory, False
     progress = Progress(self.state.step, self.n_steps, self.log_every_steps if self.rank == 0 else None)
     ours = nullcontext(self.stop) if self.stop is not None else StopSignals()
     try:
@@ -391,5 +418,6 @@ def train(self:Trainer) -> TrainResult:
         torch.use_deterministic_algorithms(exact)
         torch.utils.deterministic.fill_uninitialized_memory = filled
     s = self.state
-    return TrainResult(s.step, s.wall_s, s.tokens, s.tokens / max(s.wall_s, 1e-9), s.bad_steps, s.best_step, s.best,
+    return TrainResult(s.step, s.wall_s, s.tokens, s.tokens / max(s.wall_s, 1e-9), s.bad_steps, s.best_step,
+                       s.best,
                        s.best_metrics, s.metrics, stopped_early=s.step < self.n_steps)

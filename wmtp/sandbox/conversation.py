@@ -39,7 +39,8 @@ for name, source in sources:
 module.serve(control, **options)
 '''
 
-INSIDE = [f'wmtp.sandbox.{name}' for name in ('plain_data', 'jail_layers', 'jail', 'jail_sides', 'jail_server')]
+INSIDE = [f'wmtp.sandbox.{name}' for name in ('plain_data', 'jail_layers', 'jail', 'jail_sides',
+                                              'jail_server')]
 
 def sources() -> list: # (module's name, its text); packages have none
     "The modules that live in the jail, in the order in which they import each other."
@@ -61,11 +62,14 @@ def bubblewrap_command(
     if not bwrap: raise JailError('bubblewrap is not installed')
     seen = [*library_paths(), python[0]]
     above = sorted({str(folder) for path in seen for folder in Path(path).parents} - {'/'})
-    powers = ['--cap-drop', 'ALL', '--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID', '--cap-add', 'CAP_KILL']
-    apart = ['--unshare-ipc', '--unshare-pid', '--unshare-net', '--unshare-uts', '--die-with-parent', '--new-session']
+    powers = ['--cap-drop', 'ALL', '--cap-add', 'CAP_SETUID', '--cap-add', 'CAP_SETGID', '--cap-add',
+              'CAP_KILL']
+    apart = ['--unshare-ipc', '--unshare-pid', '--unshare-net', '--unshare-uts', '--die-with-parent',
+             '--new-session']
     return [bwrap, *(powers if os.geteuid() == 0 else ['--unshare-user']), *apart,
             *(word for folder in above for word in ('--perms', '0755', '--dir', folder)),
-            *(word for path in seen for word in ('--ro-bind', path, path)), '--dev-bind', '/dev/null', '/dev/null', '--', *python]
+            *(word for path in seen for word in ('--ro-bind', path, path)), '--dev-bind', '/dev/null',
+            '/dev/null', '--', *python]
 
 # %% ../../nbs/appendix/sandbox/67_conversation.ipynb #3f0e0ce0
 RUNGS = 'bubblewrap', 'jail', 'namespaces' # the ladder, best first
@@ -77,8 +81,10 @@ def start_process(
     "The server's process: nothing to read, nothing to say but over the socket, next to nothing in its environment."
     command = python_command(theirs.fileno())
     if rung == 'bubblewrap': command = bubblewrap_command(command)
-    environment = {'PYTHONHASHSEED': '0'} | {name: os.environ[name] for name in ('LD_LIBRARY_PATH',) if name in os.environ}
-    return subprocess.Popen(command, env=environment, cwd='/', pass_fds=[theirs.fileno()], start_new_session=True,
+    environment = {'PYTHONHASHSEED': '0'} | {name: os.environ[name] for name in ('LD_LIBRARY_PATH',)
+                                             if name in os.environ}
+    return subprocess.Popen(command, env=environment, cwd='/', pass_fds=[theirs.fileno()],
+                            start_new_session=True,
                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 # %% ../../nbs/appendix/sandbox/67_conversation.ipynb #a24bc482
@@ -89,7 +95,8 @@ class Server:
         rung:str, # bubblewrap | jail | namespaces
         memory:int=1 << 30, # bytes of address space per program
     ):
-        if rung not in RUNGS: raise InputError(f'{rung!r} is no rung of the ladder; wanted one of {", ".join(RUNGS)}')
+        if rung not in RUNGS:
+            raise InputError(f'{rung!r} is no rung of the ladder; wanted one of {", ".join(RUNGS)}')
         if sys.platform != 'linux': raise JailError(f'the jail needs Linux; this is {sys.platform}')
         self.rung, (self.control, theirs) = rung, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs: self.process = start_process(rung, theirs)
@@ -111,7 +118,8 @@ def exchange(
     try:
         socket.send_fds(self.control, [json.dumps(message).encode()], fds)
         return json.loads(self.control.recv(LIMIT))
-    except (OSError, ValueError) as e: raise JailError(f'the server of the sandbox is gone ({type(e).__name__})') from None
+    except (OSError, ValueError) as e:
+        raise JailError(f'the server of the sandbox is gone ({type(e).__name__})') from None
 
 @patch
 def last_words(self:Server) -> str:
@@ -129,9 +137,12 @@ def close(self:Server):
     self.process.stderr.close()
 
 # %% ../../nbs/appendix/sandbox/67_conversation.ipynb #1a4cb53a
-REASONS = {'passed': 'every answer was right', 'wrong answer': 'an answer was wrong', 'error': 'the program raised an error',
-           'syntax error': 'it is not Python', 'timeout': 'it did not finish in time', 'memory': 'it wanted too much memory',
-           'output': 'it printed more than a megabyte', 'exit': 'its process ended', 'not data': 'the answer is no plain data, or too long',
+REASONS = {'passed': 'every answer was right', 'wrong answer': 'an answer was wrong',
+           'error': 'the program raised an error',
+           'syntax error': 'it is not Python', 'timeout': 'it did not finish in time',
+           'memory': 'it wanted too much memory',
+           'output': 'it printed more than a megabyte', 'exit': 'its process ended',
+           'not data': 'the answer is no plain data, or too long',
            'forgery': 'it wrote to the socket itself'}
 MOST_OUTPUT = 1 << 20 # bytes that a program may print
 

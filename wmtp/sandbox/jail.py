@@ -12,12 +12,15 @@ import platform
 import signal
 from pathlib import Path
 
-from .jail_layers import (
-    CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID, NO_NEW_PRIVS, JailError, call, capabilities, drop_user, landlock_abi,
-    landlock_restrict, landlock_rules, library_paths, limits, others_reach, seccomp_filter, set_filter, set_limits)
+from wmtp.sandbox.jail_layers import (
+    CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID, NO_NEW_PRIVS, JailError, call,
+    capabilities, drop_user, landlock_abi,
+    landlock_restrict, landlock_rules, library_paths, limits, others_reach, seccomp_filter, set_filter,
+    set_limits)
 
 # %% ../../nbs/appendix/sandbox/65a_jail.ipynb #242c33c9
-NEW_SPACES = 0x20000 | 0x4000000 | 0x8000000 | 0x20000000 | 0x40000000 # mounts, host name, IPC, process numbers, network
+# mounts, host name, IPC, process numbers, network
+NEW_SPACES = 0x20000 | 0x4000000 | 0x8000000 | 0x20000000 | 0x40000000
 READ_ONLY, NO_SETUID, NO_DEVICES, REMOUNT, BIND, DEEP, PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 
 def appear(
@@ -50,7 +53,8 @@ def private_root(
     os.chdir('/')
 
 # %% ../../nbs/appendix/sandbox/65a_jail.ipynb #1eec21b6
-NAMES = {CAP_DAC_READ_SEARCH: 'dac_read_search', CAP_DAC_OVERRIDE: 'dac_override'} # in the order of preference
+# in the order of preference
+NAMES = {CAP_DAC_READ_SEARCH: 'dac_read_search', CAP_DAC_OVERRIDE: 'dac_override'}
 
 def powers_to_read(
     readable:list[str], # folders and files of the library
@@ -77,9 +81,11 @@ class Jail:
         self.uid = uid if os.geteuid() == 0 and {CAP_SETUID, CAP_SETGID} <= able else None
         self.kept = powers_to_read(readable, able) if self.uid else []
         own_root = rung == 'namespaces' or rung == 'bubblewrap' and not abi
-        if own_root and os.geteuid() == 0 and not self.uid: raise JailError('root may not become another user here')
+        if own_root and os.geteuid() == 0 and not self.uid:
+            raise JailError('root may not become another user here')
         self.rules = None if own_root else landlock_rules(readable, abi)
-        self.layers = ['own root' if own_root else f'landlock {abi}', 'seccomp', 'rlimits', f'uid {self.uid}' if self.uid else 'own uid',
+        self.layers = ['own root' if own_root else f'landlock {abi}', 'seccomp', 'rlimits', f'uid {self.uid}'
+                       if self.uid else 'own uid',
                        *(f'capability {NAMES[cap]}' for cap in self.kept)]
 
 # %% ../../nbs/appendix/sandbox/65a_jail.ipynb #c5adeca6

@@ -41,7 +41,8 @@ def limits(
     cpu_s:int, # seconds of processor time
 ) -> dict: # name in `resource` -> soft and hard limit
     "The limits of one program."
-    return {'RLIMIT_AS': memory, 'RLIMIT_CPU': cpu_s, 'RLIMIT_NPROC': 0, 'RLIMIT_FSIZE': 0, 'RLIMIT_NOFILE': 32,
+    return {'RLIMIT_AS': memory, 'RLIMIT_CPU': cpu_s, 'RLIMIT_NPROC': 0, 'RLIMIT_FSIZE': 0,
+            'RLIMIT_NOFILE': 32,
             'RLIMIT_CORE': 0, 'RLIMIT_MEMLOCK': 0, 'RLIMIT_MSGQUEUE': 0}
 
 def set_limits(values:dict):
@@ -56,7 +57,8 @@ def capabilities() -> set[int]:
     "The capabilities that this process may use (linux/capability.h)."
     sets = ctypes.create_string_buffer(24)
     call('capget', CAP_HEADER, sets)
-    low, _, _, high, _, _ = struct.unpack('=6I', sets.raw) # effective, permitted, inheritable; first the low 32 of each
+    # effective, permitted, inheritable; first the low 32 of each
+    low, _, _, high, _, _ = struct.unpack('=6I', sets.raw)
     return {cap for cap in range(64) if (low | high << 32) >> cap & 1}
 
 def keep_capabilities(kept:list[int]):
@@ -68,7 +70,8 @@ def keep_capabilities(kept:list[int]):
 def library_paths() -> list[str]:
     "What a Python program reads while it runs: the standard library and the shared libraries below it."
     stdlib = Path(sysconfig.get_path('stdlib')).parent
-    wanted = [str(stdlib), '/lib', '/lib64', '/usr/lib', '/usr/lib64', '/usr/local/lib', '/etc/ld.so.cache', '/usr/share/zoneinfo']
+    wanted = [str(stdlib), '/lib', '/lib64', '/usr/lib', '/usr/lib64', '/usr/local/lib', '/etc/ld.so.cache',
+              '/usr/share/zoneinfo']
     return [path for path in dict.fromkeys(wanted) if os.path.exists(path)]
 
 def others_reach(
@@ -118,8 +121,11 @@ def landlock_rules(
     abi:int, # version of Landlock, at least 1
 ) -> int: # a descriptor, for `landlock_restrict`
     "Rules that allow reading these paths and writing to nothing but `/dev/null`."
-    if abi < 1: raise JailError('Landlock is missing from this kernel (Linux 5.13 with `landlock` among its security modules)')
-    handled = struct.pack('=QQQ', (1 << KINDS_OF_ACCESS.get(abi, 16)) - 1, 3, 3)[:8 if abi < 4 else 16 if abi < 6 else 24]
+    if abi < 1:
+        raise JailError('Landlock is missing from this kernel (Linux 5.13 with `landlock` among its security '
+                        'modules)')
+    handled = struct.pack('=QQQ', (1 << KINDS_OF_ACCESS.get(abi, 16)) - 1, 3,
+                          3)[:8 if abi < 4 else 16 if abi < 6 else 24]
     rules = call('syscall', 444, handled, len(handled), 0)
     for path in readable: landlock_allow(rules, path, READ_FILE | READ_DIR)
     landlock_allow(rules, '/dev/null', READ_FILE | WRITE_FILE)
@@ -132,36 +138,53 @@ def landlock_restrict(rules:int):
 
 # %% ../../nbs/appendix/sandbox/65_jail_layers.ipynb #45877032
 ALLOWED = { # name: (x86-64, aarch64); linux/asm/unistd.h, None where the processor has no such call
-    'read': (0, 63), 'write': (1, 64), 'readv': (19, 65), 'writev': (20, 66), 'pread64': (17, 67), 'lseek': (8, 62), 'close': (3, 57),
-    'open': (2, None), 'openat': (257, 56), 'dup': (32, 23), 'dup2': (33, None), 'dup3': (292, 24), 'pipe': (22, None),
-    'pipe2': (293, 59), 'stat': (4, None), 'fstat': (5, 80), 'lstat': (6, None), 'newfstatat': (262, 79), 'statx': (332, 291),
-    'getdents64': (217, 61), 'access': (21, None), 'faccessat': (269, 48), 'faccessat2': (439, 439), 'readlink': (89, None),
-    'readlinkat': (267, 78), 'getcwd': (79, 17), 'mmap': (9, 222), 'mprotect': (10, 226), 'munmap': (11, 215), 'mremap': (25, 216),
-    'madvise': (28, 233), 'brk': (12, 214), 'rt_sigaction': (13, 134), 'rt_sigprocmask': (14, 135), 'rt_sigreturn': (15, 139),
-    'sigaltstack': (131, 132), 'restart_syscall': (219, 128), 'poll': (7, None), 'ppoll': (271, 73), 'select': (23, None),
-    'pselect6': (270, 72), 'pause': (34, None), 'alarm': (37, None), 'getitimer': (36, 102), 'setitimer': (38, 103),
-    'nanosleep': (35, 101), 'clock_nanosleep': (230, 115), 'clock_gettime': (228, 113), 'clock_getres': (229, 114),
-    'gettimeofday': (96, 169), 'time': (201, None), 'times': (100, 153), 'getrusage': (98, 165), 'getpid': (39, 172),
-    'getppid': (110, 173), 'gettid': (186, 178), 'getuid': (102, 174), 'geteuid': (107, 175), 'getgid': (104, 176), 'getegid': (108, 177),
-    'uname': (63, 160), 'sysinfo': (99, 179), 'sched_yield': (24, 124), 'sched_getaffinity': (204, 123), 'futex': (202, 98),
+    'read': (0, 63), 'write': (1, 64), 'readv': (19, 65), 'writev': (20, 66), 'pread64': (17, 67),
+    'lseek': (8, 62), 'close': (3, 57),
+    'open': (2, None), 'openat': (257, 56), 'dup': (32, 23), 'dup2': (33, None), 'dup3': (292, 24),
+    'pipe': (22, None),
+    'pipe2': (293, 59), 'stat': (4, None), 'fstat': (5, 80), 'lstat': (6, None), 'newfstatat': (262, 79),
+    'statx': (332, 291),
+    'getdents64': (217, 61), 'access': (21, None), 'faccessat': (269, 48), 'faccessat2': (439, 439),
+    'readlink': (89, None),
+    'readlinkat': (267, 78), 'getcwd': (79, 17), 'mmap': (9, 222), 'mprotect': (10, 226), 'munmap': (11, 215),
+    'mremap': (25, 216),
+    'madvise': (28, 233), 'brk': (12, 214), 'rt_sigaction': (13, 134), 'rt_sigprocmask': (14, 135),
+    'rt_sigreturn': (15, 139),
+    'sigaltstack': (131, 132), 'restart_syscall': (219, 128), 'poll': (7, None), 'ppoll': (271, 73),
+    'select': (23, None),
+    'pselect6': (270, 72), 'pause': (34, None), 'alarm': (37, None), 'getitimer': (36, 102),
+    'setitimer': (38, 103),
+    'nanosleep': (35, 101), 'clock_nanosleep': (230, 115), 'clock_gettime': (228, 113),
+    'clock_getres': (229, 114),
+    'gettimeofday': (96, 169), 'time': (201, None), 'times': (100, 153), 'getrusage': (98, 165),
+    'getpid': (39, 172),
+    'getppid': (110, 173), 'gettid': (186, 178), 'getuid': (102, 174), 'geteuid': (107, 175),
+    'getgid': (104, 176), 'getegid': (108, 177),
+    'uname': (63, 160), 'sysinfo': (99, 179), 'sched_yield': (24, 124), 'sched_getaffinity': (204, 123),
+    'futex': (202, 98),
     'getrandom': (318, 278), 'exit': (60, 93), 'exit_group': (231, 94)}
-MACHINES = {'x86_64': (0, 0xC000003E), 'aarch64': (1, 0xC00000B7)} # platform.machine() -> (column, the kernel's word for it)
+# platform.machine() -> (column, the kernel's word for it)
+MACHINES = {'x86_64': (0, 0xC000003E), 'aarch64': (1, 0xC00000B7)}
 
 # %% ../../nbs/appendix/sandbox/65_jail_layers.ipynb #9dd4779f
 FCNTL, FCNTL_COMMANDS = (72, 25), (0, 1, 2, 3, 4, 1030) # copy a descriptor, its flags; not who gets signals
 LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
-ALLOW, REFUSE, KILL = 0x7fff0000, 0x00050001, 0x80000000 # let it pass; "operation not permitted"; end the process
+# let it pass; "operation not permitted"; end the process
+ALLOW, REFUSE, KILL = 0x7fff0000, 0x00050001, 0x80000000
 
 def seccomp_filter(
     machine:str, # from platform.machine()
 ) -> bytes: # instructions of 8 bytes
     "The list of allowed calls as a filter for the kernel; `JailError` for a processor whose numbers are not known here."
-    if machine not in MACHINES: raise JailError(f'no list of system calls for {machine}; known are {", ".join(MACHINES)}')
+    if machine not in MACHINES:
+        raise JailError(f'no list of system calls for {machine}; known are {", ".join(MACHINES)}')
     column, architecture = MACHINES[machine]
     numbers = [row[column] for row in ALLOWED.values() if row[column] is not None]
     commands = [(EQUAL, len(FCNTL_COMMANDS) - i, 0, command) for i, command in enumerate(FCNTL_COMMANDS)]
-    end = [(EQUAL, 1, 0, FCNTL[column]), (RETURN, 0, 0, REFUSE), # a call that is neither on the list nor fcntl
-           (LOAD, 0, 0, 24), *commands, (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)] # 24: the command of fcntl
+    # a call that is neither on the list nor fcntl
+    end = [(EQUAL, 1, 0, FCNTL[column]), (RETURN, 0, 0, REFUSE),
+           # 24: the command of fcntl
+           (LOAD, 0, 0, 24), *commands, (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
     start = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, architecture), (RETURN, 0, 0, KILL), (LOAD, 0, 0, 0)]
     tests = [(EQUAL, len(numbers) - i + len(end) - 2, 0, number) for i, number in enumerate(numbers)]
     return b''.join(struct.pack('=HBBI', *instruction) for instruction in start + tests + end)

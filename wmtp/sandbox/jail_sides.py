@@ -101,7 +101,8 @@ class Asking(ast.NodeTransformer):
     def visit_Call(self, node):
         "One call of the test."
         names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-        if not isinstance(node.func, ast.Name) or node.func.id not in self.functions or names - self.meaning_same:
+        if not isinstance(node.func,
+                          ast.Name) or node.func.id not in self.functions or names - self.meaning_same:
             return self.generic_visit(node)
         return ast.Call(ast.Name('__ask__', ast.Load()), [ast.Constant(ast.unparse(node))], [])
 
@@ -165,6 +166,7 @@ def judge_side(
         verdict = 'passed', ''
     except BaseException as e:
         own = getattr(e, 'of_program', None)
-        verdict = ('error', own) if own else ('wrong answer', f'{type(e).__name__}: {error_text(e)}'.strip(': '))
+        verdict = ('error', own) if own else ('wrong answer',
+                                              f'{type(e).__name__}: {error_text(e)}'.strip(': '))
     send(channel, ['end', *verdict])
     os._exit(0)

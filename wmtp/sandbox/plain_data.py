@@ -23,8 +23,10 @@ def paired(parts): return dict(zip(parts[::2], parts[1::2], strict=True))
 def plain(kind): return kind, list, kind
 
 KINDS = { # name: (exact type, value -> parts, parts -> value)
-    'list': plain(list), 'tuple': plain(tuple), 'set': plain(set), 'frozenset': plain(frozenset), 'deque': plain(deque),
-    'dict': (dict, pairs, paired), 'OrderedDict': (OrderedDict, pairs, lambda parts: OrderedDict(paired(parts))),
+    'list': plain(list), 'tuple': plain(tuple), 'set': plain(set), 'frozenset': plain(frozenset),
+    'deque': plain(deque),
+    'dict': (dict, pairs, paired),
+    'OrderedDict': (OrderedDict, pairs, lambda parts: OrderedDict(paired(parts))),
     'Counter': (Counter, pairs, lambda parts: Counter(paired(parts))),
     'defaultdict': (defaultdict, pairs, lambda parts: defaultdict(None, paired(parts))),
     'dict_keys': (type({}.keys()), list, lambda parts: dict.fromkeys(parts).keys()),
@@ -63,7 +65,8 @@ def encode_other(
     kind = type(value)
     for base, parts, whole in [(b, f, f) for b, f in BASES.items()] + list(KINDS.values()):
         if isinstance(value, base) and kind.__eq__ is base.__eq__:
-            return ['as', kind.__name__, encode(parts(value) if base in BASES else whole(parts(value)), depth - 1)]
+            return ['as', kind.__name__, encode(parts(value) if base in BASES else whole(parts(value)),
+                                                depth - 1)]
     return ['object', kind.__name__, bool(value)]
 
 # %% ../../nbs/appendix/sandbox/64_plain_data.ipynb #aade329e
@@ -103,7 +106,8 @@ def canonical(
     kind, name = type(value), type(value).__name__
     if kind in (list, tuple, deque): return f"{name}({','.join(map(canonical, value))})"
     if kind in (set, frozenset): return f"{name}({','.join(sorted(map(canonical, value)))})"
-    if isinstance(value, dict): return f"{name}({','.join(sorted(f'{canonical(k)}:{canonical(v)}' for k, v in value.items()))})"
+    if isinstance(value, dict):
+        return f"{name}({','.join(sorted(f'{canonical(k)}:{canonical(v)}' for k, v in value.items()))})"
     if kind in (int, float): return f'{name} {hex(value) if kind is int else value + 0.}'
     return f'{name} {value!r}' if kind is str else f'{name} {json.dumps(encode(value))}'
 

@@ -34,23 +34,30 @@ def checked(result):
 def numbered(x86_64, aarch64, *args): return checked(c.syscall({'x86_64': x86_64, 'aarch64': aarch64}[platform.machine()], *args))
 def f(secret, parent):
     '''
-    return [Probe(name, 'reach', f'{start}{code}\n    return True\n'.lstrip()) for name, code in attempts.items()]
+    return [Probe(name, 'reach', f'{start}{code}\n    return True\n'.lstrip())
+            for name, code in attempts.items()]
 
 # %% ../../nbs/appendix/sandbox/68_probes.ipynb #e4e4c61b
 HONEST = reaching({'nothing': 'pass'})[0]
 
 # %% ../../nbs/appendix/sandbox/68_probes.ipynb #3404570e
 FILES = reaching({
-    'read a secret file': 'open(secret).read()', 'list the folder of a secret': 'os.listdir(os.path.dirname(secret))',
+    'read a secret file': 'open(secret).read()',
+    'list the folder of a secret': 'os.listdir(os.path.dirname(secret))',
     'read the list of users': "open('/etc/passwd').read()", 'list the homes': "os.listdir('/home')",
-    'list the processes': "os.listdir('/proc')", 'read kernel settings': "open('/proc/sys/kernel/hostname').read()",
-    'list the devices of the system': "os.listdir('/sys')", 'open a device': "os.open('/dev/zero', os.O_RDONLY)",
+    'list the processes': "os.listdir('/proc')",
+    'read kernel settings': "open('/proc/sys/kernel/hostname').read()",
+    'list the devices of the system': "os.listdir('/sys')", 'open a device': "os.open('/dev/zero', "
+                                                                             "os.O_RDONLY)",
     'write beside the secret': "open(secret + '.new', 'w')", 'write to the secret': "open(secret, 'r+')",
-    'write to /tmp': "os.open('/tmp', os.O_TMPFILE | os.O_RDWR)", 'write to /var/tmp': "os.open('/var/tmp', os.O_TMPFILE | os.O_RDWR)",
-    'write to /dev/shm': "os.open('/dev/shm', os.O_TMPFILE | os.O_RDWR)", 'write to the library': "open(os.__file__, 'r+')",
+    'write to /tmp': "os.open('/tmp', os.O_TMPFILE | os.O_RDWR)",
+    'write to /var/tmp': "os.open('/var/tmp', os.O_TMPFILE | os.O_RDWR)",
+    'write to /dev/shm': "os.open('/dev/shm', os.O_TMPFILE | os.O_RDWR)",
+    'write to the library': "open(os.__file__, 'r+')",
     'write here': "open('note', 'w')", 'plant a symbolic link': "os.symlink('/etc/passwd', secret + '.link')",
     'plant a hard link': "os.link(secret, secret + '.hard')", 'make a folder': "os.mkdir(secret + '.folder')",
-    'rename': 'os.rename(secret, secret)', 'change the mode': 'os.chmod(secret, 0o666)', 'change the owner': 'os.chown(secret, -1, -1)',
+    'rename': 'os.rename(secret, secret)', 'change the mode': 'os.chmod(secret, 0o666)',
+    'change the owner': 'os.chown(secret, -1, -1)',
     'change the date': 'os.utime(secret)', 'truncate': 'os.truncate(secret, os.stat(secret).st_size)',
     'use an inherited descriptor': '''for n in range(4, 64):
         try: os.fstat(n)
@@ -61,9 +68,11 @@ FILES = reaching({
 # %% ../../nbs/appendix/sandbox/68_probes.ipynb #7d58755f
 PROCESSES = reaching({
     'fork': 'os.fork() or os._exit(0)', 'run a command': "subprocess.run(['/bin/true'], check=True)",
-    'spawn a command': "os.posix_spawn('/bin/true', ['true'], {})", 'start a thread': 'threading.Thread(target=print).start()',
+    'spawn a command': "os.posix_spawn('/bin/true', ['true'], {})",
+    'start a thread': 'threading.Thread(target=print).start()',
     'become another program': '''os.execv('/bin/sh', ['sh', '-c', """printf '["value", true]' >&3"""])''',
-    'signal the parent': 'os.kill(parent, 0)', 'signal the server': 'os.kill(os.getppid(), 0)', 'signal everybody': 'os.kill(-1, 0)',
+    'signal the parent': 'os.kill(parent, 0)', 'signal the server': 'os.kill(os.getppid(), 0)',
+    'signal everybody': 'os.kill(-1, 0)',
     'queue a signal': 'numbered(129, 138, os.getppid(), 0, struct.pack("3i", 0, 0, -1) + bytes(116))',
     'own a pipe in its name': 'fcntl.fcntl(1, fcntl.F_SETOWN, os.getppid())',
     'own a socket in its name': "fcntl.ioctl(3, 0x8901, os.getppid().to_bytes(4, 'little'))",
@@ -81,7 +90,8 @@ PROCESSES = reaching({
     'read its own environment': "sorted(set(os.environ) - {'LC_CTYPE'})[0]",
     'read the command line of the parent': "open(f'/proc/{parent}/cmdline').read()",
     'read limits of the parent': 'resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)',
-    'renice the parent': 'os.setpriority(os.PRIO_PROCESS, os.getppid(), os.getpriority(os.PRIO_PROCESS, os.getppid()))',
+    'renice the parent': 'os.setpriority(os.PRIO_PROCESS, os.getppid(), os.getpriority(os.PRIO_PROCESS, '
+                         'os.getppid()))',
     'move the parent': 'os.sched_setaffinity(os.getppid(), os.sched_getaffinity(os.getppid()))',
     'outlive the parent': 'checked(c.prctl(1, 0, 0, 0, 0))'})
 
@@ -92,11 +102,16 @@ KERNEL = reaching({
     'local socket': "socket.socket(socket.AF_UNIX).bind(chr(0) + 'probe')",
     'kernel socket': 'socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)',
     'new user space': 'checked(c.unshare(0x10000000))',
-    'mount': 'checked(c.unshare(0x20000))\n    checked(c.mount(b"none", b"/", None, 0x44000, None))', 'change the root': "os.chroot('/')",
-    'become root': 'os.setresuid(0, 0, 0)', 'raise a limit': 'resource.setrlimit(resource.RLIMIT_AS, (-1, -1))',
-    'anonymous file': "os.memfd_create('x')", 'shared memory': 'c.shmctl(checked(c.shmget(0, 4096, 0o1600)), 0, None)',
+    'mount': 'checked(c.unshare(0x20000))\n    checked(c.mount(b"none", b"/", None, 0x44000, None))',
+    'change the root': "os.chroot('/')",
+    'become root': 'os.setresuid(0, 0, 0)', 'raise a limit': 'resource.setrlimit(resource.RLIMIT_AS, (-1, '
+                                                             '-1))',
+    'anonymous file': "os.memfd_create('x')", 'shared memory': 'c.shmctl(checked(c.shmget(0, 4096, 0o1600)), '
+                                                               '0, None)',
     'keys of the session': 'numbered(250, 219, 0, -3, 0)', 'io_uring': 'numbered(425, 425, 1, bytes(120))',
-    'page faults': 'numbered(323, 282, 1)', 'programs in the kernel': 'numbered(321, 280, 0, (ctypes.c_uint32 * 16)(2, 4, 4, 1), 64)',
+    'page faults': 'numbered(323, 282, 1)', 'programs in the kernel': 'numbered(321, 280, 0, '
+                                                                      '(ctypes.c_uint32 * 16)(2, 4, 4, 1), '
+                                                                      '64)',
     'performance counters': 'numbered(298, 241, (ctypes.c_uint64 * 16)(1 | 128 << 32), 0, -1, -1, 0)',
     '32-bit system call': '''if platform.machine() != 'x86_64': raise OSError('no such door')
     page = mmap.mmap(-1, 4096, prot=7)
@@ -113,15 +128,18 @@ EXITS = {
     'print the answer and leave': f'import os\ndef f(x):\n    print({ANSWER!r}, flush=True)\n    os._exit(0)',
     'raise nothing known': 'class E(BaseException):\n    def __str__(self): raise self\ndef f(x): raise E'}
 LOOKALIKES = {
-    'equal to everything': 'class Y:\n    def __eq__(self, other): return True\n    __hash__ = None\ndef f(x): return Y()',
+    'equal to everything': 'class Y:\n    def __eq__(self, other): return True\n    __hash__ = None\ndef '
+                           'f(x): return Y()',
     'a string equal to everything': '''class Y(str):
     def __eq__(self, other): return True
     __hash__ = str.__hash__
 def f(x): return Y()''',
     'a list of such': 'class Y:\n    def __eq__(self, other): return True\ndef f(x): return [Y()]',
     'a truth that raises': 'class Y:\n    def __bool__(self): raise SystemExit\ndef f(x): return Y()',
-    'a value that runs code when loaded': 'import os\nclass Y:\n    def __reduce__(self): return os._exit, (0,)\ndef f(x): return Y()',
-    'a function': 'def f(x): return f', 'a list in itself': 'def f(x):\n    a = []\n    a.append(a)\n    return a',
+    'a value that runs code when loaded': 'import os\nclass Y:\n    def __reduce__(self): return os._exit, '
+                                          '(0,)\ndef f(x): return Y()',
+    'a function': 'def f(x): return f', 'a list in itself': 'def f(x):\n    a = []\n    a.append(a)\n    '
+                                                            'return a',
     'an answer without end': 'def f(x):\n    while True: yield x'}
 
 # %% ../../nbs/appendix/sandbox/68_probes.ipynb #07baa79d
@@ -159,7 +177,8 @@ json.dumps = lambda *a, **k: '["end", "passed", ""]'
 for module in list(sys.modules.values()):
     if hasattr(module, 'encode') and hasattr(module, 'same'): module.encode, module.same = (lambda *a: True), (lambda *a: True)
 def f(x): return x''',
-    'replace the test': 'check = candidate = lambda *a, **k: None\nMETADATA = {}\n__ask__ = lambda *a: None\ndef f(x): return x',
+    'replace the test': 'check = candidate = lambda *a, **k: None\nMETADATA = {}\n__ask__ = lambda *a: '
+                        'None\ndef f(x): return x',
     'leave an exit handler': 'import atexit, os\natexit.register(os._exit, 0)\ndef f(x): return x',
     'leave a trace function': 'import os, sys\nsys.settrace(lambda *a: os._exit(0))\ndef f(x): return x',
     'leave a timer': '''import os, signal
@@ -177,12 +196,16 @@ KINDS_OF_CHEAT = EXITS, LOOKALIKES, SEARCHES, FORGERIES, REPLACEMENTS
 CHEATS = [Probe(name, 'cheat', program) for programs in KINDS_OF_CHEAT for name, program in programs.items()]
 
 # %% ../../nbs/appendix/sandbox/68_probes.ipynb #43e0409f
-def exhausting(name, code, before=''): return Probe(name, 'exhaust', f'{before}def f(x):\n    {code}\n    return True\n')
+def exhausting(name, code, before=''):
+    return Probe(name, 'exhaust', f'{before}def f(x):\n    {code}\n    return True\n')
 
 TIME = [exhausting('loop', 'while True: pass'), exhausting('sleep', 'time.sleep(60)', 'import time\n'),
-        exhausting('enormous power', '10 ** 10 ** 9'), exhausting('regular expression', "re.match('(a+)+b', 'a' * 40)", 'import re\n'),
-        exhausting('lock', 'lock = threading.Lock()\n    lock.acquire()\n    lock.acquire()', 'import threading\n'),
-        exhausting('catch everything', 'while True:\n        try: input()\n        except BaseException: pass'),
+        exhausting('enormous power', '10 ** 10 ** 9'),
+        exhausting('regular expression', "re.match('(a+)+b', 'a' * 40)", 'import re\n'),
+        exhausting('lock', 'lock = threading.Lock()\n    lock.acquire()\n    lock.acquire()',
+                   'import threading\n'),
+        exhausting('catch everything',
+                   'while True:\n        try: input()\n        except BaseException: pass'),
         exhausting('ignore signals', '''for n in range(1, 32):
         try: signal.signal(n, signal.SIG_IGN)
         except OSError: pass
@@ -190,14 +213,20 @@ TIME = [exhausting('loop', 'while True: pass'), exhausting('sleep', 'time.sleep(
 SPACE = [exhausting('memory at once', 'bytearray(3 << 30)'),
          exhausting('memory by pieces', 'kept = [bytes([i % 256]) * (1 << 20) for i in range(3000)]'),
          exhausting('print 300 MB', "for _ in range(300): print('x' * (1 << 20))"),
-         exhausting('print to both', "for _ in range(300): print('x' * (1 << 20), file=sys.stderr)", 'import sys\n'),
+         exhausting('print to both', "for _ in range(300): print('x' * (1 << 20), file=sys.stderr)",
+                    'import sys\n'),
          exhausting('descriptors', "kept = [open('/dev/null') for _ in range(5000)]"),
          exhausting('disk', "for i in range(300): open(f'part{i}', 'wb').write(bytes(1 << 20))"),
-         exhausting('stack', 'sys.setrecursionlimit(10 ** 9)\n    def g(): return sorted([1], key=lambda _: g())\n    g()', 'import sys\n')]
+         exhausting('stack', 'sys.setrecursionlimit(10 ** 9)\n    def g(): return sorted([1], key=lambda _: '
+                             'g())\n    g()', 'import sys\n')]
 MANY = [exhausting('fork bomb', '''for _ in range(100):
         if not os.fork(): time.sleep(1), os._exit(0)''', 'import os, time\n'),
-        exhausting('thread bomb', 'for _ in range(100): threading.Thread(target=time.sleep, args=[1]).start()', 'import threading, time\n'),
-        exhausting('crash', 'ctypes.string_at(0)', 'import ctypes\n'), exhausting('abort', 'os.abort()', 'import os\n'),
-        exhausting('an enormous answer', "return 'x' * 10 ** 8"), exhausting('nested source', "eval('(' * 10 ** 6)")]
+        exhausting('thread bomb',
+                   'for _ in range(100): threading.Thread(target=time.sleep, args=[1]).start()',
+                   'import threading, time\n'),
+        exhausting('crash', 'ctypes.string_at(0)', 'import ctypes\n'),
+        exhausting('abort', 'os.abort()', 'import os\n'),
+        exhausting('an enormous answer', "return 'x' * 10 ** 8"),
+        exhausting('nested source', "eval('(' * 10 ** 6)")]
 
 PROBES = FILES + PROCESSES + KERNEL + CHEATS + TIME + SPACE + MANY

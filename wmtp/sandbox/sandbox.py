@@ -83,7 +83,8 @@ def judge(
 def describe(self:Sandbox) -> dict: # ready for JSON
     "Rung, layers, interpreter and limits: what must be kept with every result, since it belongs to the number."
     with self.server() as server: layers = server.layers
-    return {'rung': self.rung, 'layers': layers, 'python': sys.version.split()[0], 'packages': 'standard library only',
+    return {'rung': self.rung, 'layers': layers, 'python': sys.version.split()[0],
+            'packages': 'standard library only',
             'memory_mb': self.memory >> 20, 'hash_seed': 0}
 
 # %% ../../nbs/appendix/sandbox/71_sandbox.ipynb #eb4e3ba5
@@ -120,7 +121,8 @@ def try_probes(
     "Run the probes on this rung; `JailError` where it is not available, or where even the harmless one fails."
     with Sandbox(rung) as sandbox, planted_secret() as secret, ThreadPoolExecutor(sandbox.workers) as threads:
         with sandbox.server(): pass # a rung that is not available says so here
-        fair = sandbox.judge(by_test, 'def f(x): return x', 'assert f(1) == 1', 30.).passed and came_through(sandbox, HONEST, secret)
+        fair = sandbox.judge(by_test, 'def f(x): return x', 'assert f(1) == 1',
+                             30.).passed and came_through(sandbox, HONEST, secret)
         if not fair: raise JailError('a harmless program does not run')
         through = threads.map(lambda probe: came_through(sandbox, probe, secret), probes)
         return [probe.name for probe, bad in zip(probes, through) if bad]
@@ -137,7 +139,8 @@ def self_test(
         except JailError as e: refused.append(f'{rung}: {e}')
         else:
             if not through: return rung
-            refused.append(f'{rung}: {len(through)} of {len(PROBES)} hostile probes came through, such as "{through[0]}"')
+            refused.append(f'{rung}: {len(through)} of {len(PROBES)} hostile probes came through, such as '
+                           f'"{through[0]}"')
     raise RunError(f'no jail on this machine, so no generated program is run ({"; ".join(refused)}). '
                    'Install bubblewrap, or use a kernel with Landlock (Linux 5.13 or later)')
 
@@ -174,5 +177,7 @@ def check_calls(
 ) -> Verdict:
     "Does every call give its expected value, of the same type at every depth? Compared in this process."
     length, most = sum(len(text) for text, _ in calls), LIMIT // 2
-    if length > most: raise InputError(f'{len(calls)} calls of {length} characters; wanted at most {most}: ask in several times')
+    if length > most:
+        raise InputError(f'{len(calls)} calls of {length} characters; wanted at most {most}: ask in several '
+                         f'times')
     return (sandbox or default_sandbox()).judge(by_calls, program, calls, timeout_s)

@@ -23,7 +23,8 @@ class Verdict:
     rung: str # of the ladder
     seconds: float # wall time, from start to verdict
 
-ERRORS = {'SyntaxError': 'syntax error', 'IndentationError': 'syntax error', 'TabError': 'syntax error', 'MemoryError': 'memory',
+ERRORS = {'SyntaxError': 'syntax error', 'IndentationError': 'syntax error', 'TabError': 'syntax error',
+          'MemoryError': 'memory',
           'SystemExit': 'exit', 'NotData': 'not data'}
 
 def value_of(
@@ -43,7 +44,9 @@ def verdict(
     server:Server, # who forks the children
     compared:str, # parent | judge
     timeout_s:float, # wall time for everything
-    hold, # the conversation: a function of `start`, which starts a side; it raises `Over` when the program does not pass
+    # the conversation: a function of `start`, which starts a side; it raises `Over` when the program does
+    # not pass
+    hold,
 ) -> Verdict:
     "What the conversation showed."
     began, ended, children = time.monotonic(), '', []
@@ -55,7 +58,8 @@ def verdict(
         reason, detail = 'passed', ''
     except Over as e: reason, detail = e.args
     finally: ended = [child.end() for child in children]
-    if reason == 'exit' and not detail: reason, detail = ('timeout', '') if 'SIGXCPU' in ended else ('exit', ended[0])
+    if reason == 'exit' and not detail:
+        reason, detail = ('timeout', '') if 'SIGXCPU' in ended else ('exit', ended[0])
     detail = ' '.join(detail.encode(errors='backslashreplace').decode().split())[:300]
     return Verdict(reason == 'passed', reason, detail, compared, server.rung, time.monotonic() - began)
 
@@ -78,7 +82,8 @@ def by_calls(
         child.send(['text', *(text for text, _ in calls)])
         for text, expected in calls:
             got = value_of(child.receive())
-            if not same(got, expected): raise Over('wrong answer', f'{text} gave {shown(got)}, wanted {shown(expected)}')
+            if not same(got, expected):
+                raise Over('wrong answer', f'{text} gave {shown(got)}, wanted {shown(expected)}')
     return verdict(server, 'parent', timeout_s, hold)
 
 # %% ../../nbs/appendix/sandbox/67a_verdict.ipynb #81b61598

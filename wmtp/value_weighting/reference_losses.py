@@ -50,7 +50,8 @@ def collect_rows(
     for index, labels, nll in rows:
         losses = nll[state_mask(labels[None])[0]].cpu().numpy().astype('<f4')
         if index in found: raise InputError(f"row {index} is given twice; wanted every row once")
-        if not np.isfinite(losses).all(): raise RunError(f"row {index} has a loss that is not finite: the reference is broken")
+        if not np.isfinite(losses).all():
+            raise RunError(f"row {index} has a loss that is not finite: the reference is broken")
         found[int(index)] = label_checksum(labels), losses
     found = dict(sorted(found.items()))
     sizes = [0, *(len(losses) for _, losses in found.values())]
@@ -72,7 +73,8 @@ def write_reference_losses(
     path = Path(path)
     if path.exists(): raise InputError(f"{path} exists already; remove it, or choose another name")
     arrays = collect_rows(rows)
-    header = dict(format=FORMAT, data_sha256=data_sha256, tokenizer_sha256=tokenizer_sha256, max_length=str(max_length),
+    header = dict(format=FORMAT, data_sha256=data_sha256, tokenizer_sha256=tokenizer_sha256,
+                  max_length=str(max_length),
                   reference=reference, content_sha256=content_sha256(arrays))
     partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
@@ -88,15 +90,19 @@ def read_header(
     wanted:dict, # name -> value this run has
 ) -> dict: # the header
     "The header of a file of losses; an `InputError` where it is none, or belongs to other data."
-    if not path.is_file(): raise InputError(f"{path}: no such file of reference losses; make one, or name a reference model")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of reference losses; make one, or name a reference model")
     try:
         with safe_open(path, 'np') as f: header = f.metadata() or {}
-    except (SafetensorError, OSError) as e: raise InputError(f"{path} is no whole safetensors file: {str(e).splitlines()[0]}") from None
-    if header.get('format') != FORMAT: raise InputError(f"{path} has the format {header.get('format')!r}; wanted {FORMAT!r}")
+    except (SafetensorError, OSError) as e:
+        raise InputError(f"{path} is no whole safetensors file: {str(e).splitlines()[0]}") from None
+    if header.get('format') != FORMAT:
+        raise InputError(f"{path} has the format {header.get('format')!r}; wanted {FORMAT!r}")
     for name, value in wanted.items():
         if header.get(name) != str(value):
             found = str(header.get(name))[:12]
-            raise InputError(f"{path} was made for {name} {found}, this run has {str(value)[:12]}; score the data again")
+            raise InputError(f"{path} was made for {name} {found}, this run has {str(value)[:12]}; score the "
+                             f"data again")
     return header
 
 # %% ../../nbs/3_credit/33a_reference_losses.ipynb #0480f66d
@@ -107,14 +113,16 @@ def read_arrays(
     "The arrays of a file of losses, whole and consistent; else an `InputError`."
     try:
         with safe_open(path, 'np') as f: arrays = {name: f.get_tensor(name) for name in ARRAYS}
-    except SafetensorError as e: raise InputError(f"{path} does not hold what its format promises: {str(e).splitlines()[0]}") from None
+    except SafetensorError as e:
+        raise InputError(f"{path} does not hold what its format promises: {str(e).splitlines()[0]}") from None
     index, start, nll = arrays['index'], arrays['start'], arrays['nll']
     fits = all(arrays[name].dtype == dtype and arrays[name].ndim == 1 for name, dtype in ARRAYS.items())
     fits = fits and len(start) == len(index) + 1 == len(arrays['checksum']) + 1 and start[0] == 0 and start[-1] == len(nll)
     if not (fits and (np.diff(start) >= 0).all() and (np.diff(index) > 0).all()):
         raise InputError(f"{path} does not hold what its format promises: its arrays do not fit together")
     if content_sha256(arrays) != header.get('content_sha256'):
-        raise InputError(f"{path} is damaged: its numbers have changed since it was written; score the data again")
+        raise InputError(f"{path} is damaged: its numbers have changed since it was written; score the data "
+                         f"again")
     return arrays
 
 # %% ../../nbs/3_credit/33a_reference_losses.ipynb #72c1d333
@@ -138,7 +146,8 @@ def open_reference_losses(
 ) -> ReferenceLosses:
     "The losses of a file made for exactly this data; anything else is an `InputError`."
     path = Path(path)
-    header = read_header(path, dict(data_sha256=data_sha256, tokenizer_sha256=tokenizer_sha256, max_length=max_length))
+    header = read_header(path, dict(data_sha256=data_sha256, tokenizer_sha256=tokenizer_sha256,
+                                    max_length=max_length))
     arrays = read_arrays(path, header)
     return ReferenceLosses(path, header, arrays['index'], arrays['start'], arrays['checksum'])
 
@@ -151,9 +160,11 @@ def find_row(
     "Where a row's losses stand; a row that is missing or has other labels is an `InputError`."
     at = int(np.searchsorted(losses.index, index))
     if at == len(losses.index) or losses.index[at] != index:
-        raise InputError(f"{losses.path} has no losses for row {index} ({len(losses)} rows in all); score all rows of the data")
+        raise InputError(f"{losses.path} has no losses for row {index} ({len(losses)} rows in all); score "
+                         f"all rows of the data")
     if losses.checksum[at] != label_checksum(labels):
-        raise InputError(f"{losses.path}: row {index} was scored with other tokens; rows are counted or cut differently now, score again")
+        raise InputError(f"{losses.path}: row {index} was scored with other tokens; rows are counted or cut "
+                         f"differently now, score again")
     return slice(int(losses.start[at]), int(losses.start[at + 1]))
 
 def read_losses(

@@ -28,7 +28,8 @@ def excess_loss(
     "How much more each token costs the policy than the reference (Eq. 3, arXiv 2404.07965)."
     if not policy_nll.shape == reference_nll.shape == state_mask.shape:
         shapes = f"{list(policy_nll.shape)}, {list(reference_nll.shape)} and {list(state_mask.shape)}"
-        raise InputError(f"policy losses, reference losses and mask have shapes {shapes}; wanted the same [batch, seq] for all three")
+        raise InputError(f"policy losses, reference losses and mask have shapes {shapes}; wanted the same "
+                         f"[batch, seq] for all three")
     return torch.where(state_mask.bool(), policy_nll.float() - reference_nll.float(), 0.)
 
 # %% ../../nbs/3_credit/33_rho1.ipynb #71508385
@@ -37,7 +38,8 @@ def n_selected(
     ratio:float, # share kept, in (0, 1]
 ) -> int: # ceil(ratio * n), computed exactly
     "How many of n tokens a ratio keeps; the ratio is read as the decimal number it is written as."
-    if not 0 < ratio <= 1: raise InputError(f"ratio is {ratio}; wanted the share of tokens to keep, above 0 and at most 1")
+    if not 0 < ratio <= 1:
+        raise InputError(f"ratio is {ratio}; wanted the share of tokens to keep, above 0 and at most 1")
     return math.ceil(Fraction(repr(float(ratio))) * n)
 
 # %% ../../nbs/3_credit/33_rho1.ipynb #37b99e12
@@ -46,7 +48,8 @@ def check_excess(
 ) -> None:
     "Nothing, when all excess losses are finite; else a `RunError`."
     if n_bad := int((~excess.isfinite()).sum()):
-        raise RunError(f"{n_bad} of {len(excess)} excess losses are not finite: the policy or the reference is broken")
+        raise RunError(f"{n_bad} of {len(excess)} excess losses are not finite: the policy or the reference "
+                       f"is broken")
 
 def select_top(
     excess:Tensor, # [n] excess losses of the global batch
@@ -80,7 +83,8 @@ def soft_gates(
 ) -> Tensor: # [n] float32 with mean 1, at most 1 / ratio
     "The weights `sigmoid((excess - q) / temperature) / ratio` with q such that their mean is 1."
     n_selected(len(excess), ratio)
-    if not 0 < temperature < math.inf: raise InputError(f"temperature is {temperature}; wanted a finite number of nats above 0")
+    if not 0 < temperature < math.inf:
+        raise InputError(f"temperature is {temperature}; wanted a finite number of nats above 0")
     check_excess(excess)
     if not len(excess) or ratio == 1: return torch.ones_like(excess, dtype=torch.float32)
     e, reach = excess.cpu().double() / temperature, abs(math.log(ratio / (1 - ratio)))
@@ -113,7 +117,8 @@ def reference_nll(
     attention_mask:Tensor, # [batch, seq] 1 where there is a token, padding on the right
     labels:Tensor, # [batch, seq] int64, -100 where ignored
     chunk:int=4096, # positions whose logits are held at once; never less than one row
-) -> Tensor: # [batch, seq] float32 nats, state-indexed, exactly 0 outside `state_mask(labels)`, without a graph
+# [batch, seq] float32 nats, state-indexed, exactly 0 outside `state_mask(labels)`, without a graph
+) -> Tensor:
     "The reference's loss of each label token given all tokens before it."
     check_reference(model, input_ids)
     mask, targets = choices_of(labels), labels.roll(-1, 1)
@@ -124,7 +129,8 @@ def reference_nll(
         logits = logits_at(model, input_ids[rows], attention_mask[rows], keep)
         for row, x in zip(rows.tolist(), logits): # one row at a time in float32
             here = mask[row, keep]
-            out[row, keep[here]] = F.cross_entropy(x[here].float(), targets[row, keep[here]], reduction='none')
+            out[row, keep[here]] = F.cross_entropy(x[here].float(), targets[row, keep[here]],
+                                                   reduction='none')
     return out
 
 # %% ../../nbs/3_credit/33_rho1.ipynb #dd9c2872
@@ -136,7 +142,8 @@ def logits_at(
 ) -> Tensor: # [rows, n, vocab] in the model's dtype
     "The model's logits at some columns; a model that cannot be asked for these is asked for all."
     inputs = dict(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-    if 'logits_to_keep' in inspect.signature(model.forward).parameters: return model(**inputs, logits_to_keep=keep).logits
+    if 'logits_to_keep' in inspect.signature(model.forward).parameters:
+        return model(**inputs, logits_to_keep=keep).logits
     return model(**inputs).logits[:, keep]
 
 def check_reference(
@@ -144,9 +151,12 @@ def check_reference(
     input_ids:Tensor, # [batch, seq] int64
 ) -> None:
     "Nothing, when the model can score these ids; else an `InputError`."
-    if model.training: raise InputError("the reference is in training mode, where dropout changes its losses; wanted it after .eval()")
+    if model.training:
+        raise InputError("the reference is in training mode, where dropout changes its losses; wanted it "
+                         "after .eval()")
     if (top := int(input_ids.max())) >= (vocab := model.config.get_text_config().vocab_size):
-        raise InputError(f"token id {top} and a reference with {vocab} ids; wanted a reference with the policy's tokenizer")
+        raise InputError(f"token id {top} and a reference with {vocab} ids; wanted a reference with the "
+                         f"policy's tokenizer")
 
 # %% ../../nbs/3_credit/33_rho1.ipynb #6375af6e
 @torch.no_grad()

@@ -41,7 +41,8 @@ def end_value(
     rewards:Tensor, # [batch] R, float32
     state_mask:Tensor, # [batch, seq] bool
     gamma:float=1.0, # discount per choice, in [0, 1]
-    terminated:Tensor|None=None, # [batch] bool, true where the output ended with EOS inside the window; None = everywhere
+    # [batch] bool, true where the output ended with EOS inside the window; None = everywhere
+    terminated:Tensor|None=None,
 ) -> Tensor: # [batch] float32
     "What each row's last choice led to: R where the program ended, `gamma * V[last+1]` where the window cut it off."
     if terminated is None: return rewards
@@ -64,7 +65,8 @@ def credit_inputs(
         raise InputError(f"{shapes}; wanted the same [batch, seq] for both, seq >= 1")
     for name, x in (('rewards', rewards), ('terminated', terminated)):
         if x is not None and x.shape != values.shape[:1]:
-            raise InputError(f"{name} has shape {list(x.shape)}; wanted [{len(values)}], one entry per row of values")
+            raise InputError(f"{name} has shape {list(x.shape)}; wanted [{len(values)}], one entry per row "
+                             f"of values")
     if not 0 <= gamma <= 1: raise InputError(f"gamma is {gamma}; wanted a number in [0, 1]")
     return values.float(), rewards.float(), state_mask.bool(), None if terminated is None else terminated.bool()
 
@@ -102,7 +104,9 @@ def compute_td_stats(
     mask = state_mask.bool()
     x, n_rows = td[mask].float(), mask.any(1).sum().item()
     if not len(x): x, n_rows = x.new_zeros(1), 1
-    stats = dict(n_choices=mask.sum(), n_not_finite=(~x.isfinite()).sum(), mean=x.mean(), std=x.std(correction=0), min=x.min(), max=x.max(),
-                 abs_mean=x.abs().mean(), share_positive=(x > 0).float().mean(), share_negative=(x < 0).float().mean(),
+    stats = dict(n_choices=mask.sum(), n_not_finite=(~x.isfinite()).sum(), mean=x.mean(),
+                 std=x.std(correction=0), min=x.min(), max=x.max(),
+                 abs_mean=x.abs().mean(), share_positive=(x > 0).float().mean(),
+                 share_negative=(x < 0).float().mean(),
                  sum_sq=x.square().sum() / n_rows)
     return {name: float(number) for name, number in stats.items()}

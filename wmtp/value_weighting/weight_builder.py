@@ -23,16 +23,19 @@ def check_weighting(
     max_weight:float, # upper clip
 ) -> None:
     "Nothing, when weights can be made with these numbers; else an `InputError`."
-    if not beta > 0: raise InputError(f"beta is {beta}; wanted a number above 0 (a very large one makes all weights 1)")
+    if not beta > 0:
+        raise InputError(f"beta is {beta}; wanted a number above 0 (a very large one makes all weights 1)")
     if not 0 <= min_weight <= 1 <= max_weight < math.inf:
-        raise InputError(f"weights are clipped to {min_weight} .. {max_weight}; wanted 0 <= min_weight <= 1 <= max_weight, finite")
+        raise InputError(f"weights are clipped to {min_weight} .. {max_weight}; wanted 0 <= min_weight <= 1 "
+                         f"<= max_weight, finite")
 
 def check_finite(
     advantages:Tensor, # [...] of choices that count
 ) -> None:
     "Nothing, when all advantages are finite; else a `RunError`."
     if n_bad := int((~advantages.isfinite()).sum()):
-        raise RunError(f"{n_bad} of {advantages.numel()} advantages are not finite: the critic is broken, and clipping would pass NaN on")
+        raise RunError(f"{n_bad} of {advantages.numel()} advantages are not finite: the critic is broken, "
+                       f"and clipping would pass NaN on")
 
 def exp_weights(
     advantages:Tensor, # [...] of choices that count, any float dtype
@@ -63,7 +66,8 @@ def solve_beta(
     max_weight:float=5.0, # 1 or more, finite
 ) -> float: # in `BETA_RANGE`
     "The gentlest beta whose clipped weights have this ESS share; where none has, the one that comes nearest."
-    if not 0 < target_ess <= 1: raise InputError(f"target_ess is {target_ess}; wanted a share above 0 and at most 1")
+    if not 0 < target_ess <= 1:
+        raise InputError(f"target_ess is {target_ess}; wanted a share above 0 and at most 1")
     A, (lowest, highest) = advantages_flat.float().cpu(), BETA_RANGE
     check_finite(A)
     spread, log_r = float(A.max() - A.min()) if len(A) else 0., 2 * math.acosh(target_ess**-.5)
@@ -96,7 +100,8 @@ def smooth_beta(
     rate:float=.1, # share of the way to go, in (0, 1]
 ) -> float: # the beta to use now
     "A share of the way from the previous beta to the solved one, in logarithms."
-    if not 0 < rate <= 1: raise InputError(f"the smoothing rate of beta is {rate}; wanted a number above 0 and at most 1")
+    if not 0 < rate <= 1:
+        raise InputError(f"the smoothing rate of beta is {rate}; wanted a number above 0 and at most 1")
     return solved if previous is None else math.exp((1 - rate) * math.log(previous) + rate * math.log(solved))
 
 # %% ../../nbs/3_credit/32_weight_builder.ipynb #f645bab6
@@ -105,7 +110,8 @@ def mean_one(
 ) -> tuple[Tensor, float]: # [n] float32 with mean 1; what they were divided by
     "The weights over their mean, and that mean; `RunError` when all weights are 0."
     mean = float(weights.cpu().double().mean()) if len(weights) else 1.
-    if not mean > 0: raise RunError("all weights of this batch are 0; choose a min_weight above 0, or a larger beta")
+    if not mean > 0:
+        raise RunError("all weights of this batch are 0; choose a min_weight above 0, or a larger beta")
     return weights / mean, mean
 
 # %% ../../nbs/3_credit/32_weight_builder.ipynb #2c6dfc1f
@@ -118,7 +124,8 @@ def control_weights(
 ) -> Tensor: # [n] float32
     "Weights without meaning: all 1 (uniform), drawn from these with replacement (random), these in another order (shuffled)."
     if control is None: return weights
-    if control not in CONTROLS: raise InputError(f"the control is {control!r}; wanted one of {', '.join(CONTROLS)} or null")
+    if control not in CONTROLS:
+        raise InputError(f"the control is {control!r}; wanted one of {', '.join(CONTROLS)} or null")
     if control == 'uniform' or not len(weights): return torch.ones_like(weights)
     g, n = torch.Generator().manual_seed(seed), len(weights)
     order = torch.randperm(n, generator=g) if control == 'shuffled' else torch.randint(n, (n,), generator=g)
@@ -141,7 +148,8 @@ def compute_weight_stats(
     if not n: return {f'weight/{name}': 0. for name in names}
     p, share = w / w.sum().clamp(min=1e-300), ess_share(w)
     entropy = -torch.xlogy(p, p).sum() / math.log(n) if n > 1 else 1.
-    at_min, at_max = (before <= min_weight * (1 + 1e-6)), (before >= max_weight * (1 - 1e-6)) # 1e-6: .1 in float32 is above .1
+    # 1e-6: .1 in float32 is above .1
+    at_min, at_max = (before <= min_weight * (1 + 1e-6)), (before >= max_weight * (1 - 1e-6))
     found = w.mean(), w.std(correction=0), w.min(), w.max(), entropy, n * share, share, at_min.double().mean(), at_max.double().mean()
     return {f'weight/{name}': float(number) for name, number in zip(names, found)}
 
@@ -178,9 +186,11 @@ def head_terms(
     n_future:int, # number of heads, read by path alone
 ) -> tuple[Tensor, Tensor]: # advantages and mask, both [batch, seq, heads]; one column for token
     "The advantage that each head's weight is made of, and where it counts."
-    if head_weight not in HEAD_WEIGHTS: raise InputError(f"head_weight is {head_weight!r}; wanted one of {', '.join(HEAD_WEIGHTS)}")
+    if head_weight not in HEAD_WEIGHTS:
+        raise InputError(f"head_weight is {head_weight!r}; wanted one of {', '.join(HEAD_WEIGHTS)}")
     if advantages.shape != mask.shape:
-        raise InputError(f"advantages of shape {list(advantages.shape)} and a mask of {list(mask.shape)}; wanted the same [batch, seq]")
+        raise InputError(f"advantages of shape {list(advantages.shape)} and a mask of {list(mask.shape)}; "
+                         f"wanted the same [batch, seq]")
     if head_weight == 'token': return advantages.float()[..., None], mask[..., None]
     return path_advantages(advantages.float(), mask, n_future), align_weights(mask, n_future)
 
@@ -194,8 +204,10 @@ def window_beta(
 ) -> float:
     "The temperature as a number, solved over the global batch where a target is given."
     if not isinstance(beta, dict): return float(beta)
-    if set(beta) != {'target_ess'}: raise InputError(f"beta is {beta}; wanted a number or {{target_ess: share}}")
-    return solve_beta(gather(flatten_window(advantages, masks))[0], beta['target_ess'], min_weight, max_weight)
+    if set(beta) != {'target_ess'}:
+        raise InputError(f"beta is {beta}; wanted a number or {{target_ess: share}}")
+    return solve_beta(gather(flatten_window(advantages, masks))[0], beta['target_ess'], min_weight,
+                      max_weight)
 
 # %% ../../nbs/3_credit/32_weight_builder.ipynb #6c30a252
 @torch.no_grad()
@@ -211,11 +223,14 @@ def build_window_weights(
     control:str|None=None, # None | uniform | random | shuffled
     seed:int=0, # of the control; from the run's seed and the step
     gather=alone, # [n] of this process -> ([N] of all processes, the slice that is its own)
-) -> tuple[list, dict]: # per micro-batch [batch, seq], with path [batch, seq, n_future], float32; metrics of the global batch
+# per micro-batch [batch, seq], with path [batch, seq, n_future], float32; metrics of the global batch
+) -> tuple[list, dict]:
     "The weights of a window of micro-batches, and what to log of them."
-    if normalize not in (None, 'mean_one'): raise InputError(f"normalize is {normalize!r}; wanted mean_one or null")
+    if normalize not in (None, 'mean_one'):
+        raise InputError(f"normalize is {normalize!r}; wanted mean_one or null")
     masks = [mask.bool() for mask in state_masks]
-    terms, counted = zip(*[head_terms(A, mask, head_weight, n_future) for A, mask in zip(advantages, masks, strict=True)])
+    terms, counted = zip(*[head_terms(A, mask, head_weight, n_future)
+                           for A, mask in zip(advantages, masks, strict=True)])
     beta = window_beta(beta, advantages, masks, min_weight, max_weight, gather)
     heads, everything, divisors = [], [], []
     for k in range(terms[0].shape[-1]):
@@ -228,7 +243,8 @@ def build_window_weights(
         divisors.append(torch.full_like(w, mean))
     flat, divided = torch.cat(everything), torch.cat(divisors)
     stats = compute_weight_stats(flat, torch.ones_like(flat), min_weight, max_weight, divided)
-    metrics = stats | {'weight/beta': beta, 'weight/normalizer': float(divided.mean()) if len(divided) else 1.}
+    metrics = stats | {'weight/beta': beta, 'weight/normalizer': float(divided.mean()) if len(divided)
+                       else 1.}
     weights = [torch.stack(columns, -1) for columns in zip(*heads)]
     return (weights if head_weight == 'path' else [w[..., 0] for w in weights]), metrics
 
@@ -244,7 +260,9 @@ def build_weights(
     n_future:int=1, # number of heads, read by path alone
     control:str|None=None, # None | uniform | random | shuffled
     seed:int=0, # of the control
-) -> Tensor: # [batch, seq], with path [batch, seq, n_future]; float32, exactly 0 outside the mask, without a graph
+# [batch, seq], with path [batch, seq, n_future]; float32, exactly 0 outside the mask, without a graph
+) -> Tensor:
     "The weights of one batch that is the whole global batch."
     masks = [torch.ones_like(advantages, dtype=torch.bool) if state_mask is None else state_mask]
-    return build_window_weights([advantages], masks, beta, min_weight, max_weight, normalize, head_weight, n_future, control, seed)[0][0]
+    return build_window_weights([advantages], masks, beta, min_weight, max_weight, normalize, head_weight,
+                                n_future, control, seed)[0][0]
