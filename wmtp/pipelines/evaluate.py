@@ -32,9 +32,10 @@ from ..models.lora import load_lora, merge_lora
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from ..models.value_model import ValueModel
 from ..models.weights import quiet, read_json
-from .run import RunResult, git_commit, join_processes, tell_all
+from .run import RunResult, git_commit
 from .verifiable import find_checkpoint, read_about
 from ..runtime.checkpoint import replace_text
+from ..runtime.distributed import broadcast, join_processes
 from ..runtime.journal import Tracker
 from ..runtime.resume import check_same_run, prepare_run_folder
 from ..runtime.tracking import MLflowCopy, tracking_place
@@ -320,13 +321,13 @@ def run_evaluate(
     benchmark, s, m = open_benchmark(cfg), cfg.sandbox, cfg.mlflow
     where = tracking_place(m.tracking_uri, project_root()/'storage'/'mlflow') if m.enabled else None
     with Sandbox(workers=s.workers, memory=s.memory_mib << 20) as sandbox:
-        references = tell_all(check_references(benchmark, sandbox) if rank == 0 else None)
+        references = broadcast(check_references(benchmark, sandbox) if rank == 0 else None)
         log(f"{benchmark.name}: {references['passed']} of {references['of']} reference solutions pass; jail: "
             f"{sandbox.rung}")
         judged = open_judged(cfg, device, resolve_dtype(cfg.runtime.dtype, device))
         # `place` holds the folder's lock
         place, folder = open_run(cfg, judged, benchmark, resume, log) if rank == 0 else (None, None)
-        folder, mlflow, status, done = tell_all(folder), None, 'FAILED', None
+        folder, mlflow, status, done = broadcast(folder), None, 'FAILED', None
         if where and not rank:
             mlflow = MLflowCopy(folder, *where, m.experiment, config=OmegaConf.to_container(cfg),
                                 run_yaml=to_yaml(cfg), tags={'git_commit': str(git_commit())})
@@ -334,7 +335,7 @@ def run_evaluate(
         try:
             units, critic = three_passes(cfg, judged, benchmark, folder, sandbox, (rank, n_ranks), device,
                                          log)
-            tell_all(None) # everybody is done
+            broadcast(None) # everybody is done
             if rank == 0:
                 rules = {'sandbox': {'rung': sandbox.rung, 'references': references},
                          'critic': critic
