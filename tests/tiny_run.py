@@ -19,12 +19,11 @@ import transformers.optimization  # noqa: F401  loaded once, before the forks
 from torch import nn
 
 from wmtp.core import InputError, RunError
-from wmtp.losses.value_loss import LossOutput
 from wmtp.runtime.checkpoint import Checkpoints, load_weights, save_weights
 from wmtp.runtime.interrupt import Interrupted, StopSignals
 from wmtp.runtime.journal import Tracker
 from wmtp.runtime.resume import prepare_run_folder
-from wmtp.runtime.trainer import Trainer, resumed_rows
+from wmtp.runtime.trainer import LossOutput, Trainer, resumed_rows
 
 
 @dataclass

@@ -21,6 +21,7 @@ from ..losses.value_loss import compute_lm_loss, critic_counts, critic_loss, lm_
 from ..models.value_model import ValueModel
 from .run import Course, Programs, RunResult, Site, choose_examples, conduct, configured_dtype, open_site, run_report, save_model, show_program
 from ..runtime.interrupt import StopSignals
+from ..runtime.trainer import LossOutput
 from ..evaluation.credit_metrics import summarize_critic
 from ..value_weighting.td_error import compute_td_errors
 from ..viz import plot_by_position, plot_curves, plot_reliability
@@ -107,16 +108,15 @@ def losses(
         layout = lay_out(batch, cfg.data.packing)
         out = model(layout.input_ids, layer=layer, **layout.where)
         values, hidden = (layout.unpack(out), None) if layer is None else map(layout.unpack, out)
-        found = critic_loss(values, state_mask(batch.labels), batch.rewards, batch.terminated, gamma=c.gamma,
-                            lam=c.lam,
-                            use_lambda_return=c.use_lambda_return, use_mc_mse=c.use_mc_mse, loss=c.loss,
-                            value_coef=c.value_coef,
-                            ranking_coef=c.ranking_coef, eos_only=step < c.eos_warmup_steps)
+        terms, metrics = critic_loss(
+            values, state_mask(batch.labels), batch.rewards, batch.terminated, gamma=c.gamma, lam=c.lam,
+            use_lambda_return=c.use_lambda_return, use_mc_mse=c.use_mc_mse, loss=c.loss,
+            value_coef=c.value_coef, ranking_coef=c.ranking_coef, eos_only=step < c.eos_warmup_steps)
         if layer is not None:
             lm, n = compute_lm_loss(hidden, model.backbone.embed_tokens.weight, batch.labels, batch.rewards)
-            found.terms['lm'] = c.lm_coef * lm, n
-            found.metrics['train/lm_loss'] = lm.item(), float(n)
-        return found
+            terms['lm'] = c.lm_coef * lm, n
+            metrics['train/lm_loss'] = lm.item(), float(n)
+        return LossOutput(terms, metrics)
     def counts(batch, step):
         n = critic_counts(state_mask(batch.labels), value_coef=c.value_coef, ranking_coef=c.ranking_coef,
                           eos_only=step < c.eos_warmup_steps)

@@ -23,13 +23,13 @@ from ..data.collate import Batch, find_twins, load_tokenizer, n_shared
 from ..data.packing import lay_out
 from ..data.sampling import eval_batches
 from ..losses.mtp_loss import compute_mtp_ce_loss, compute_sequential_mtp_loss, head_counts, token_nll
-from ..losses.value_loss import LossOutput
 from ..models.lora import add_lora, load_lora, save_lora
 from ..models.memory import count_parameters, memory_estimate
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from .run import Course, Programs, RunResult, Site, choose_examples, conduct, configured_dtype, open_site, run_report, save_model, show_program
 from ..runtime.distributed import gather_flat
 from ..runtime.interrupt import StopSignals
+from ..runtime.trainer import LossOutput
 from ..evaluation.metrics import compute_pairwise_accuracy, length_only_accuracy
 from ..value_weighting.weight_builder import alone
 from ..viz import plot_curves
