@@ -10,7 +10,7 @@ import torch
 from commands import ROOT, Running, run
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from wmtp.config.load import project_root
+from wmtp.config.load import load_config, project_root
 from wmtp.core import seed_everything
 from wmtp.data.collate import collate, encode_row, load_tokenizer
 from wmtp.data.schema import read_rows
@@ -18,6 +18,7 @@ from wmtp.evaluation.benchmarks import load_benchmark
 from wmtp.losses.mtp_loss import compute_mtp_ce_loss
 from wmtp.models.lora import add_lora, save_lora
 from wmtp.models.mtp import MetaLlamaMTPAdapter
+from wmtp.pipelines.evaluate import evaluation_folder
 
 def settings(policy, folder, *changes):
     return ['--set', f'models.policy.checkpoint_path={policy}', f'save_dir={folder}',
@@ -184,3 +185,17 @@ def test_check_and_help():
     assert done.returncode == 0 and 'is good' in done.stdout, done.stderr
     done = run('evaluate', '--help')
     assert done.returncode == 0 and 'torchrun' in done.stdout and 'exit codes' in done.stdout
+
+
+@pytest.mark.parametrize('config', ['evaluate', 'evaluate_local'])
+def test_an_evaluation_is_filed_under_its_policy(config, tmp_path, monkeypatch):
+    "Each policy has a folder of its own, also where a checkpoint or an MLflow run is named; --set save_dir wins."
+    (tmp_path/'settings.ini').write_text('lib_name = wmtp\n')
+    monkeypatch.chdir(tmp_path)
+    def folder(source, *changes):
+        cfg = load_config(config, [f'models.policy.checkpoint_path={source}', *changes], 'evaluate')
+        return evaluation_folder(cfg.models.policy.checkpoint_path, cfg.save_dir).relative_to(tmp_path)
+    assert str(folder('storage/checkpoints/rho1_local')) == 'storage/evaluations/rho1_local'
+    assert folder('storage/checkpoints/rho1/step-000030').name == 'rho1-step-000030'
+    assert folder(f'runs:/{"0a1b" * 8}/checkpoints/best').name == '0a1b0a1b-best'
+    assert str(folder('storage/checkpoints/rho1', 'save_dir=mine')) == 'mine'

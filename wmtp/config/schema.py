@@ -315,7 +315,7 @@ class EvaluateConfig:
     benchmark: BenchmarkConfig = key()
     generation: GenerationConfig = key()
     sandbox: SandboxConfig = key()
-    save_dir: str = key(path='new')
+    save_dir: str|None = key(path='new')
     runtime: RuntimeConfig = key()
     mlflow: MlflowConfig = key()
     report: ReportConfig = key()

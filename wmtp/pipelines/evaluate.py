@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['Judged', 'find_model', 'open_judged', 'open_benchmark', 'write_unit', 'run_unit', 'open_reranker', 'Judgement',
            'collect', 'by_task', 'speculation', 'metrics_of', 'read_judgement', 'passes_figure', 'evaluation_page',
-           'open_run', 'progress', 'three_passes', 'finish', 'run_evaluate']
+           'evaluation_name', 'evaluation_folder', 'open_run', 'progress', 'three_passes', 'finish', 'run_evaluate']
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #f6b505d3
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -253,6 +254,24 @@ def evaluation_page(summary:dict, j:Judgement, n_examples:int) -> str:
     return report_html(title, numbers + rules, [('How often each problem is solved.', passes_figure(j))],
                        shown, 'What went wrong')
 
+# %% ../../nbs/6_runs/73_evaluate.ipynb #54ceb240
+def evaluation_name(
+    source:str, # models.policy.checkpoint_path: a folder, or runs:/<id>/<artifact path>
+) -> str: # the name of a folder
+    "A name for the evaluation of a policy: that of its run, with the step where one checkpoint is meant."
+    if source.startswith('runs:/'):
+        run_id, *artifact = source.removeprefix('runs:/').split('/')
+        return '-'.join([run_id[:8], *artifact[-1:]])
+    folder = Path(os.path.abspath(resolve_path(source)))
+    return f'{folder.parent.name}-{folder.name}' if folder.name.startswith('step-') else folder.name
+
+def evaluation_folder(
+    source:str, # models.policy.checkpoint_path
+    save_dir:str|None=None, # as configured; None = storage/evaluations/<name of the policy's run>
+) -> Path: # absolute
+    "The folder in which the evaluation of a policy is kept."
+    return resolve_path(save_dir or f'storage/evaluations/{evaluation_name(source)}')
+
 # %% ../../nbs/6_runs/73_evaluate.ipynb #2f3d879f
 # RunFolder on rank 0, folder
 def open_run(cfg, judged:Judged, benchmark:Benchmark, resume:str|None, log) -> tuple:
@@ -262,7 +281,8 @@ def open_run(cfg, judged:Judged, benchmark:Benchmark, resume:str|None, log) -> t
             'model': {k: v for k, v in judged.about.items() if k != 'checkpoint_path'},
             'dtype': str(judged.model.dtype)}
     same = json.loads(json.dumps(same)) # as it will be read
-    place = prepare_run_folder(resolve_path(cfg.save_dir), resume)
+    folder = evaluation_folder(cfg.models.policy.checkpoint_path, cfg.save_dir)
+    place = prepare_run_folder(folder, resume)
     identity = place.path/'identity.json'
     if identity.is_file(): check_same_run(json.loads(identity.read_text(encoding='utf-8')), same)
     if place.moved: log(f"the earlier evaluation in {place.path} is now {place.moved}")
