@@ -7,7 +7,7 @@ import gzip
 import json
 from pathlib import Path
 
-from wmtp.data.collate import train_tokenizer
+from wmtp.data.tokenizer import train_tokenizer
 from wmtp.microcode.dataset import write_microcode
 
 VOCAB_SIZE = 768

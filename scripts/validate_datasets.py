@@ -57,7 +57,7 @@ def audit(args, files):
 def main():
     args = arguments()
     from wmtp.core import InputError
-    from wmtp.data.collate import load_tokenizer
+    from wmtp.data.tokenizer import load_tokenizer
     from wmtp.prepare.validate import validate
     try:
         report = validate(args.paths, load_tokenizer(args.tokenizer) if args.tokenizer else None,

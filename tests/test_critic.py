@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import ROOT, Running, bits, real, run, steps
 
-from wmtp.data.collate import load_tokenizer
+from wmtp.data.tokenizer import load_tokenizer
 from wmtp.rows.index import count_tokens
 
 TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null',

@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from wmtp.config.load import load_config, project_root
 from wmtp.core import seed_everything
-from wmtp.data.collate import collate, encode_row, load_tokenizer
+from wmtp.data.collate import collate, encode_row
+from wmtp.data.tokenizer import load_tokenizer
 from wmtp.data.schema import read_rows
 from wmtp.evaluation.benchmarks import load_benchmark
 from wmtp.losses.mtp_loss import compute_mtp_ce_loss

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from wmtp.core import InputError
-from wmtp.data.collate import encode_rows, load_tokenizer
+from wmtp.data.collate import encode_rows
+from wmtp.data.tokenizer import load_tokenizer
 from wmtp.data.row_table import row_table
 from wmtp.data.sampling import draw_epoch
 from wmtp.data.schema import FIELDS, read_rows

@@ -7,7 +7,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from wmtp.core import seed_everything
-from wmtp.data.collate import collate, join_ids, load_tokenizer
+from wmtp.data.collate import collate, join_ids
+from wmtp.data.tokenizer import load_tokenizer
 from wmtp.config.load import project_root
 from wmtp.evaluation.benchmarks import load_benchmark
 from wmtp.evaluation.generate import generate

@@ -7,7 +7,7 @@ import torch
 
 from wmtp.config.load import load_config, project_root, resolve_path
 from wmtp.core import seed_everything
-from wmtp.data.collate import load_tokenizer
+from wmtp.data.tokenizer import load_tokenizer
 from wmtp.data.packing import lay_out
 from wmtp.data.sampling import draw_pairs
 from wmtp.pipelines.baseline import run_baseline

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wmtp.core import InputError
-from wmtp.data.collate import load_tokenizer
+from wmtp.data.tokenizer import load_tokenizer
 from wmtp.prepare.publish import prepare_benchmark
 from wmtp.prepare.validate import validate
 

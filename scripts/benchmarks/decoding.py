@@ -9,7 +9,7 @@ import torch
 from measure import median, table, timed
 
 from wmtp.config.load import project_root
-from wmtp.data.collate import load_tokenizer
+from wmtp.data.tokenizer import load_tokenizer
 from wmtp.evaluation.benchmarks import load_benchmark
 from wmtp.evaluation.generate import generate
 from wmtp.evaluation.speculative import acceptance, speedup_bound

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..core import InputError
-from ..data.collate import load_tokenizer
+from ..data.tokenizer import load_tokenizer
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from ..models.weights import DTYPE_NAMES, check_tensors, read_json
 from ..vendor.meta_llama.model import ModelArgs

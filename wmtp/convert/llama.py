@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from ..core import InputError
-from ..data.collate import load_tokenizer
+from ..data.tokenizer import load_tokenizer
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from ..models.weights import check_tensors, quiet, read_json, stored_tensors
 

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from ..core import InputError, RunError
-from ..data.collate import Tokenizer
+from ..data.tokenizer import Tokenizer
 from .token_sampling import draw, nucleus, uniforms, verify, verify_greedy
 from .decoder import CausalReader, PolicyReader, open_reader
 

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from ..core import derive_seed, state_mask
-from ..data.collate import Tokenizer, collate, join_ids
+from ..data.collate import collate, join_ids
+from ..data.tokenizer import Tokenizer
 from ..data.sampling import eval_batches
 from .benchmarks import Benchmark
 from .pass_at_k import bootstrap_interval, pass_at_k

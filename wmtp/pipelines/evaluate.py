@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from ..config.load import check_paths, config_sha256, project_root, resolve_path, to_yaml
 from ..core import InputError, file_sha256, resolve_device, resolve_dtype
-from ..data.collate import Tokenizer, load_tokenizer
+from ..data.tokenizer import Tokenizer, load_tokenizer
 from ..evaluation.benchmarks import Benchmark, check_references, completed, judge, load_benchmark
 from ..evaluation.generate import Generation, generate
 from ..evaluation.pass_at_k import summarise

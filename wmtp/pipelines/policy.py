@@ -19,7 +19,9 @@ from torch import Tensor
 
 from ..config.load import resolve_path
 from ..core import InputError, seed_everything, state_mask
-from ..data.collate import Batch, find_twins, load_tokenizer, n_shared
+from ..data.collate import Batch
+from ..data.tokenizer import load_tokenizer
+from ..data.twins import find_twins, n_shared
 from ..data.packing import lay_out
 from ..data.sampling import eval_batches
 from ..losses.mtp_loss import compute_mtp_ce_loss, compute_sequential_mtp_loss, head_counts, token_nll

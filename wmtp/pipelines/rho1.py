@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from ..config.load import resolve_path
 from ..core import InputError
-from ..data.collate import load_tokenizer
+from ..data.tokenizer import load_tokenizer
 from ..data.sampling import eval_batches
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from ..models.weights import quiet, read_json

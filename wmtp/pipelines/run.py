@@ -23,7 +23,9 @@ from omegaconf import OmegaConf
 
 from ..config.load import check_paths, config_sha256, project_root, resolve_path, to_yaml
 from ..core import InputError, derive_seed, multiplies_bfloat16, resolve_device, resolve_dtype
-from ..data.collate import Batch, bug_tokens, collate, find_twins, load_tokenizer
+from ..data.collate import Batch, bug_tokens, collate
+from ..data.tokenizer import load_tokenizer
+from ..data.twins import find_twins
 from ..data.curriculum import CurriculumPlan, Stage
 from ..rows.index import IndexedExamples, IndexedRows, open_index
 from ..data.row_table import RowTable, keep_rows

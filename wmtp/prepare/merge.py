@@ -18,7 +18,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from ..core import InputError
-from ..data.collate import load_tokenizer
+from ..data.tokenizer import load_tokenizer
 from .parallel import prepare_shards
 from .parts import Settings, json_line, part_path
 from .programs import verdicts

@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from tqdm import tqdm
 
 from ..core import InputError, RunError
-from ..data.collate import load_tokenizer
+from ..data.tokenizer import load_tokenizer
 from .parts import Settings, write_part
 from .shards import Shard
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from ..core import InputError, file_sha256
 from .tasks import file_tasks, read_tasks
 from .codecontests import labelled_row
-from ..data.collate import load_tokenizer, prompt_text
+from ..data.collate import prompt_text
+from ..data.tokenizer import load_tokenizer
 from .parts import json_line
 from ..data.schema import FIELDS
 

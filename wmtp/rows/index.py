@@ -22,7 +22,8 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core import InputError, file_sha256
-from ..data.collate import Example, Tokenizer, encode_row, prompt_text
+from ..data.collate import Example, encode_row, prompt_text
+from ..data.tokenizer import Tokenizer
 from .scan import Scan, kept_rows, scan_file
 from ..data.row_table import RowTable
 from ..data.sampling import held_out
