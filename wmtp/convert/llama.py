@@ -18,7 +18,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from ..core import InputError
 from ..data.tokenizer import load_tokenizer
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
-from ..models.weights import check_tensors, quiet, read_json, stored_tensors
+from ..models.weights import check_tensors, read_json, silence_transformers, stored_tensors
 
 # %% ../../nbs/appendix/convert/21b_llama.ipynb #df685b7e
 def pairs_to_halves(
@@ -126,7 +126,7 @@ def open_llama_lm(
     ignored = {'lm_head.weight'} - wanted.keys()
     check_tensors({k: v for k, v in found.items() if k not in ignored
                    and not k.endswith('rotary_emb.inv_freq')}, wanted, folder)
-    with quiet():
+    with silence_transformers():
         return LlamaForCausalLM.from_pretrained(folder, config=config, dtype='auto', local_files_only=True)
 
 # %% ../../nbs/appendix/convert/21b_llama.ipynb #8f2b2da9

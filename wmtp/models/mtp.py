@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..core import InputError
 from ..data.collate import check_right_padded
-from .weights import check_tensors, quiet, read_json, report_dtypes, stored_tensors
+from .weights import check_tensors, read_json, report_dtypes, silence_transformers, stored_tensors
 from ..vendor.meta_llama.model import ModelArgs, Transformer
 
 # %% ../../nbs/2_models/20_mtp.ipynb #b9ba4fd0
@@ -172,7 +172,8 @@ def save_pretrained(self:MetaLlamaMTPAdapter,
     **kwargs, # of Hugging Face's save_pretrained
 ) -> None:
     "Write config.json and model.safetensors, or several such files and their index."
-    with quiet(): PreTrainedModel.save_pretrained(self, folder, max_shard_size=max_shard_size, **kwargs)
+    with silence_transformers():
+        PreTrainedModel.save_pretrained(self, folder, max_shard_size=max_shard_size, **kwargs)
 
 @patch(cls_method=True)
 def from_pretrained(cls:MetaLlamaMTPAdapter,
@@ -191,7 +192,8 @@ def from_pretrained(cls:MetaLlamaMTPAdapter,
     with torch.device('meta'): wanted = {name: tuple(t.shape) for name, t in cls(config).state_dict().items()}
     check_tensors(found, wanted, folder)
     opened = super(MetaLlamaMTPAdapter, cls).from_pretrained
-    with quiet(): model = opened(folder, config=config, dtype=dtype or 'auto', local_files_only=True)
+    with silence_transformers():
+        model = opened(folder, config=config, dtype=dtype or 'auto', local_files_only=True)
     report_dtypes(found, model.state_dict(), folder)
     return model
 

@@ -22,7 +22,7 @@ from ..core import InputError
 from ..data.collate import check_right_padded
 from ..data.packing import document_mask
 from .lora import lora_config
-from .weights import check_tensors, portable_path, quiet, read_json, report_dtypes
+from .weights import check_tensors, portable_path, read_json, report_dtypes, silence_transformers
 from .weights import stored_tensors, trusted_backbone, weight_files, weights_sha256
 
 # %% ../../nbs/2_models/23_value_model.ipynb #786ec2c1
@@ -251,7 +251,7 @@ def open_llama(
     with torch.device('meta'):
         wanted = {k: tuple(v.shape) for k, v in LlamaModel(config).state_dict().items()}
     check_tensors(found, wanted, folder)
-    with quiet():
+    with silence_transformers():
         llama = LlamaModel.from_pretrained(folder, config=config, dtype=dtype or 'auto',
                                            local_files_only=True)
     report_dtypes(found, llama.state_dict(), folder)
@@ -284,7 +284,7 @@ def save_pretrained(self:ValueModel,
     "Write config.json and model.safetensors: everything, or head and LoRA only where the frozen backbone is referenced."
     own = {k: v for k, v in self.state_dict().items() if k.startswith('head.') or 'lora_' in k}
     if not self.config.freeze_backbone or self.base_is_trainable: self.config.backbone_reference = None
-    with quiet():
+    with silence_transformers():
         PreTrainedModel.save_pretrained(self, folder, state_dict=own if self.config.backbone_reference
                                         else None, **kwargs)
 
@@ -313,7 +313,7 @@ def from_checkpoint(cls:ValueModel,
         for file in weight_files(folder): model.load_state_dict(load_file(file), strict=False)
         model.backbone_source = source.resolve()
     else:
-        with quiet():
+        with silence_transformers():
             model = super(ValueModel, cls).from_pretrained(folder, config=config, dtype=dtype or 'auto',
                                                            local_files_only=True)
     report_dtypes(found, model.state_dict(), folder)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WEIGHT_NAMES', 'DTYPE_NAMES', 'read_json', 'weight_files', 'stored_tensors', 'check_tensors', 'report_dtypes',
-           'quiet', 'weights_sha256', 'portable_path', 'trusted_backbone']
+           'silence_transformers', 'weights_sha256', 'portable_path', 'trusted_backbone']
 
 # %% ../../nbs/2_models/19_weights.ipynb #35077af5
 import json
@@ -109,7 +109,7 @@ def report_dtypes(
 
 # %% ../../nbs/2_models/19_weights.ipynb #1e0e628d
 @contextmanager
-def quiet():
+def silence_transformers():
     "Silence transformers' progress bars and load report: keys and dtypes have been checked here, one line each."
     level, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()

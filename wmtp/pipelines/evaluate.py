@@ -32,7 +32,7 @@ from ..evaluation.speculative import acceptance
 from ..models.lora import load_lora, merge_lora
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from ..models.value_model import ValueModel
-from ..models.weights import quiet, read_json
+from ..models.weights import read_json, silence_transformers
 from .run import RunResult, git_commit
 from .verifiable import find_checkpoint, read_about
 from ..runtime.checkpoint import replace_text
@@ -78,7 +78,7 @@ def open_judged(
         elif read_json(folder/'config.json').get('model_type') == MetaLlamaMTPConfig.model_type:
             model = MetaLlamaMTPAdapter.from_pretrained(folder, dtype=dtype)
         else:
-            with quiet():
+            with silence_transformers():
                 model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
         tokenizer = load_tokenizer(resolve_path(p.tokenizer_path) if p.tokenizer_path else folder)
         hashes = {file.name: file_sha256(file)

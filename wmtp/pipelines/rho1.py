@@ -17,7 +17,7 @@ from ..core import InputError
 from ..data.tokenizer import load_tokenizer
 from ..data.sampling import eval_batches
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
-from ..models.weights import quiet, read_json
+from ..models.weights import read_json, silence_transformers
 from .policy import Weigher, head1_nll, masks_of, policy_nll, run_policy, with_weights
 from .run import RunResult, Site
 from ..runtime.interrupt import StopSignals
@@ -45,7 +45,7 @@ def open_reference(
         model = MetaLlamaMTPAdapter.from_pretrained(folder,
                                                     dtype=dtype).eval().requires_grad_(False).to(device)
         return lambda b: head1_nll(model, b, packing)
-    with quiet():
+    with silence_transformers():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype,
             local_files_only=True).eval().requires_grad_(False).to(device)
     return lambda b: reference_nll(model, b.input_ids, b.attention_mask, b.labels)
