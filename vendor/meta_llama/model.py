@@ -1,6 +1,7 @@
-"""A trainable multi-token-prediction Llama in plain torch, with the parameter names of Meta's released checkpoints.
+"""A trainable multi-token-prediction Llama in plain torch, with the parameter names of Meta's checkpoints.
 
-Written from the published facts alone; PROVENANCE.md names them and their sources. No line of Meta's code is in this file.
+Written from the published facts alone; PROVENANCE.md names them and their sources. No line of Meta's code is
+in this file.
 """
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 @dataclass
 class ModelArgs:
-    "The sizes of a transformer, named as in Meta's params.json; `None` is filled in by Meta's rule. Impossible ones are a `ValueError`."
+    """The sizes of a transformer, named as in Meta's params.json; `None` is filled in by Meta's rule.
+    Impossible ones are a `ValueError`."""
     dim: int = 4096
     n_layers: int = 32  # all blocks: the trunk's, and one per head
     n_heads: int = 32
@@ -25,13 +27,12 @@ class ModelArgs:
     max_seq_len: int = 4096
     n_future_tokens: int = 1  # heads; head k predicts the k-th next token
     head_dim: int | None = None  # None = dim / n_heads
-    # the feed-forward width; None = 2/3 of 4 dim, times ffn_dim_multiplier, rounded up
-    hidden_dim: int | None = None
+    hidden_dim: int | None = None  # feed-forward; None = 2/3 of 4 dim, times ffn_dim_multiplier, rounded up
 
     def __post_init__(self):
-        whole = 'dim n_layers n_heads n_kv_heads vocab_size multiple_of max_seq_len n_future_tokens head_dim hidden_dim'.split()
-        optional = ('n_kv_heads', 'head_dim', 'hidden_dim')
-        for name in whole:
+        optional = 'n_kv_heads', 'head_dim', 'hidden_dim'
+        for name in ('dim', 'n_layers', 'n_heads', 'n_kv_heads', 'vocab_size', 'multiple_of', 'max_seq_len',
+                     'n_future_tokens', 'head_dim', 'hidden_dim'):
             size = getattr(self, name)
             if size is None and name in optional: continue
             if type(size) is not int or size < 1:
@@ -74,7 +75,8 @@ def rope_table(
     head_dim: int,
     theta: float,
 ) -> Tensor:  # [..., seq, 1, head_dim / 2] complex64 of length 1
-    "How far each pair of coordinates turns at each position: pair i by position * theta ** (-2i / head_dim) (arXiv 2104.09864)."
+    """How far each pair of coordinates turns at each position (arXiv 2104.09864):
+    pair i by position * theta ** (-2i / head_dim)."""
     pairs = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
     angles = positions.float()[..., None, None] * (1. / theta ** (pairs / head_dim))
     return torch.polar(torch.ones_like(angles), angles)
@@ -85,23 +87,23 @@ def rotate(
     table: Tensor,  # from `rope_table`
 ) -> Tensor:  # same shape and dtype
     "Every pair turned by its angle, in float32, as one complex number."
-    return torch.view_as_real(torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-                              * table).flatten(-2).type_as(x)
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * table).flatten(-2).type_as(x)
 
 
 def store(
-    kept: Tensor,  # [batch, n_kv_heads, length, head_dim] from `new_cache`; changed
+    buffer: Tensor,  # [batch, n_kv_heads, length, head_dim] from `new_cache`; changed
     places: slice | Tensor,  # where the new ones go: one slice for all rows, or [batch, seq]
     new: Tensor,  # [batch, n_kv_heads, seq, head_dim]
 ) -> Tensor:  # [batch, n_kv_heads, <= length, head_dim]
     "Keys or values put at their places; those that attention may need, the new ones among them."
-    if isinstance(places, Tensor): return kept.scatter_(2, places[:, None, :, None].expand_as(new), new)
-    kept[:, :, places] = new
-    return kept[:, :, :places.stop]
+    if isinstance(places, Tensor): return buffer.scatter_(2, places[:, None, :, None].expand_as(new), new)
+    buffer[:, :, places] = new
+    return buffer[:, :, :places.stop]
 
 
 class Attention(nn.Module):
-    "Causal self-attention; `n_heads / n_kv_heads` query heads share one key and value head (arXiv 2305.13245)."
+    "Causal self-attention; `n_heads / n_kv_heads` query heads share a key and value head (arXiv 2305.13245)."
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = args.n_heads, args.n_kv_heads, args.head_dim
@@ -110,15 +112,15 @@ class Attention(nn.Module):
         self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
         self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
 
-    def forward(self, x, table, mask=None, places=None, cache=None, asking=None, asking_table=None):
+    def forward(self, x, table, mask=None, places=None, cache=None, queries=None, query_table=None):
         heads = lambda projected, n: projected.unflatten(-1, (n, self.head_dim))
-        if asking is None: asking, asking_table = x, table  # every position asks all up to itself
-        q, k = rotate(heads(self.wq(asking), self.n_heads),
-                      asking_table), rotate(heads(self.wk(x), self.n_kv_heads), table)
+        if queries is None: queries, query_table = x, table  # every position looks at all up to itself
+        q = rotate(heads(self.wq(queries), self.n_heads), query_table)
+        k = rotate(heads(self.wk(x), self.n_kv_heads), table)
         q, k, v = (y.transpose(1, 2) for y in (q, k, heads(self.wv(x), self.n_kv_heads)))
-        if cache is not None: k, v = (store(kept, places, new) for kept, new in zip(cache, (k, v)))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None
-                                             and x.shape[1] > 1,
+        if cache is not None: k, v = (store(buffer, places, new) for buffer, new in zip(cache, (k, v)))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask,
+                                             is_causal=mask is None and x.shape[1] > 1,
                                              enable_gqa=self.n_kv_heads != self.n_heads)
         return self.wo(out.transpose(1, 2).flatten(2))
 
@@ -139,16 +141,16 @@ class TransformerBlock(nn.Module):
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.attention, self.feed_forward = Attention(args), FeedForward(args)
-        self.attention_norm, self.ffn_norm = RMSNorm(args.dim,
-                                                     args.norm_eps), RMSNorm(args.dim, args.norm_eps)
+        self.attention_norm = RMSNorm(args.dim, args.norm_eps)
+        self.ffn_norm = RMSNorm(args.dim, args.norm_eps)
 
-    def forward(self, x, table, mask=None, places=None, cache=None, asked=None):
+    def forward(self, x, table, mask=None, places=None, cache=None, query=None):
         h = self.attention_norm(x)
-        if asked is None: h = x + self.attention(h, table, mask, places, cache)
-        else:  # from `Transformer.asked`: all positions are read, these alone answer
-            at, asking_table, mask = asked
-            x, asking = (y.gather(1, at[..., None].expand(-1, -1, y.shape[-1])) for y in (x, h))
-            h = x + self.attention(h, table, mask, places, cache, asking, asking_table)
+        if query is None: h = x + self.attention(h, table, mask, places, cache)
+        else:  # from `Transformer.query_at`: all positions are read, the output is that of these alone
+            at, query_table, mask = query
+            x, queries = (y.gather(1, at[..., None].expand(-1, -1, y.shape[-1])) for y in (x, h))
+            h = x + self.attention(h, table, mask, places, cache, queries, query_table)
         return h + self.feed_forward(self.ffn_norm(h))
 
 
@@ -157,30 +159,29 @@ def attention_mask(
     start_pos: int,  # tokens already in the cache
     segments: Tensor | None,  # [batch, seq] document number of each position
     device,
-# true = may be looked at, [n_new, start_pos + n_new] or [batch, 1, seq, seq]; None = plainly causal, or one
-# token
-) -> Tensor | None:
-    "The mask that attention needs beyond being causal from position 0."
+) -> Tensor | None:  # true = may be looked at, [n_new, start_pos + n_new] or [batch, 1, seq, seq]
+    "The mask that attention needs beyond being causal from position 0; None when that is enough."
     if segments is None and (start_pos == 0 or n_new == 1): return None
     causal = torch.ones(n_new, start_pos + n_new, dtype=torch.bool, device=device).tril(start_pos)
     return causal if segments is None else causal & (segments[:, None, :, None] == segments[:, None, None, :])
 
 
 class Transformer(nn.Module):
-    "A trunk and `n_future_tokens` heads of one block each, side by side on the trunk's output (arXiv 2404.19737, section 2)."
+    """A trunk and `n_future_tokens` heads of one block each, side by side on the trunk's output.
+    Section 2 of arXiv 2404.19737."""
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.build(args)
 
     def build(self, args: ModelArgs):
-        "Makes the modules; `layers` ends with the block of head 1, `extra_heads` has those of heads 2 and up."
-        # True: blocks are computed again in the backward pass
-        self.args, self.checkpoint_blocks = args, False
+        "Makes the modules; `layers` ends with the block of head 1, `extra_heads` those of heads 2 and up."
+        self.args = args
+        self.checkpoint_blocks = False  # True: blocks are computed again in the backward pass
         self.rope = None  # from `positions_table`
         self.tok_embeddings = nn.Embedding(args.vocab_size, args.dim)
-        self.layers = nn.ModuleList(TransformerBlock(args)
-                                    for _ in range(args.n_layers - args.n_future_tokens + 1))
-        self.extra_heads = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_future_tokens - 1))
+        n_extra = args.n_future_tokens - 1
+        self.layers = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_layers - n_extra))
+        self.extra_heads = nn.ModuleList(TransformerBlock(args) for _ in range(n_extra))
         self.norm = RMSNorm(args.dim, args.norm_eps)
         self.output = nn.Linear(args.dim, args.vocab_size, bias=False)
 
@@ -188,9 +189,9 @@ class Transformer(nn.Module):
         batch_size: int,
         length: int,  # tokens it has room for
         all_heads: bool = False,  # room for the blocks of heads 2 and up as well
-    # per block (keys, values), each [batch, n_kv_heads, length, head_dim]; trunk, head 1, then the others
-    ) -> list:
-        "Empty buffers for `trunk`, `head_latents` and `forward`; a pass writes its keys and values at `start_pos`."
+    ) -> list:  # per block (keys, values), each [batch, n_kv_heads, length, head_dim]
+        """Empty buffers for `trunk`, `head_latents` and `forward`, where a pass writes its keys and values.
+        Those of the trunk's blocks come first, then head 1's, then the other heads'."""
         weight, device = self.output.weight, self.output.weight.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         shape = batch_size, self.args.n_kv_heads, length, self.args.head_dim
@@ -206,18 +207,17 @@ class Transformer(nn.Module):
                 self.rope = rope_table(positions, self.args.head_dim, self.args.rope_theta)
         return self.rope
 
-    def place(self,
+    def prepare_pass(self,
         n_new: int,  # tokens in this pass
         start_pos: int | Tensor,  # position of the first of them; [batch] one for each row
         cache: list | None = None,  # from `new_cache`
         positions: Tensor | None = None,
         segments: Tensor | None = None,
         device=None,  # of the tokens
-    ) -> tuple:  # turns, mask and places in the cache, as every block takes them
+    ) -> tuple:  # table of turns, mask, places in the cache: as every block takes them
         "Where the tokens of a pass stand, worked out once for all blocks."
         room = None if cache is None else cache[0][0].shape[2]
-        # every row at its own place; one that runs over the cache is refused by torch
-        if isinstance(start_pos, Tensor):
+        if isinstance(start_pos, Tensor):  # a row that runs over the cache is refused by torch
             places = start_pos[:, None] + torch.arange(n_new, device=device)
             mask = torch.arange(room, device=device) <= places[:, None, :, None]
             return self.positions_table(room, device)[places], mask, places
@@ -229,17 +229,17 @@ class Transformer(nn.Module):
         else: table = rope_table(positions, self.args.head_dim, self.args.rope_theta)
         return table, attention_mask(n_new, start_pos, segments, device), slice(start_pos, end)
 
-    def asked(self,
-        at: Tensor,  # [batch] the position in the pass that is to answer
-        n_new: int,  # as given to `place`
+    def query_at(self,
+        at: Tensor,  # [batch] the one position of the pass whose output is wanted
+        n_new: int,  # as given to `prepare_pass`
         start_pos: int | Tensor,
         cache: list,
     ) -> tuple:  # for a block, which then gives [batch, 1, dim]
         "One position of each row, its turn and its mask."
-        each, end = start_pos + at, cache[0][0].shape[2] if isinstance(start_pos,
-                                                                       Tensor) else start_pos + n_new
-        mask = torch.arange(end, device=at.device) <= each[:, None, None, None]
-        return at[:, None], self.positions_table(end, at.device)[each][:, None], mask
+        positions = start_pos + at
+        end = cache[0][0].shape[2] if isinstance(start_pos, Tensor) else start_pos + n_new
+        mask = torch.arange(end, device=at.device) <= positions[:, None, None, None]
+        return at[:, None], self.positions_table(end, at.device)[positions][:, None], mask
 
     def _run(self, blocks, first, x, start_pos, cache, positions, segments):
         "Blocks one after another; `first` is the place of their buffers in the cache."
@@ -247,7 +247,7 @@ class Transformer(nn.Module):
             raise ValueError(f"start_pos is {start_pos} without a cache; the tokens before it are needed")
         if cache is not None and (segments is not None or positions is not None):
             raise ValueError("positions and segments are for whole rows; leave the cache out")
-        table, mask, places = self.place(x.shape[1], start_pos, cache, positions, segments, x.device)
+        table, mask, places = self.prepare_pass(x.shape[1], start_pos, cache, positions, segments, x.device)
         for i, block in enumerate(blocks):
             if self.checkpoint_blocks and torch.is_grad_enabled():
                 x = checkpoint(block, x, table, mask, use_reentrant=False)
@@ -256,13 +256,10 @@ class Transformer(nn.Module):
 
     def trunk(self,
         tokens: Tensor,  # [batch, seq] token ids
-        # position of the first of them, or [batch] one for each row; the cache holds those before
-        start_pos: int | Tensor = 0,
+        start_pos: int | Tensor = 0,  # of the first token, or [batch] of each row's; before it: the cache
         cache: list | None = None,  # from `new_cache`
-        # [batch, seq] position of each token in its document; None = in the row
-        positions: Tensor | None = None,
-        # [batch, seq] document number of each token; None = one document a row
-        segments: Tensor | None = None,
+        positions: Tensor | None = None,  # [batch, seq] of each token in its document; None = in the row
+        segments: Tensor | None = None,  # [batch, seq] document number of each token; None = one a row
     ) -> Tensor:  # [batch, seq, dim], not normed
         "What all heads start from: the blocks below the heads."
         return self._run(self.layers[:-1], 0, self.tok_embeddings(tokens), start_pos, cache, positions,
@@ -290,7 +287,7 @@ class Transformer(nn.Module):
         cache: list | None = None,
     ) -> Tensor:  # [batch, seq, vocab], of all heads [batch, seq, n_future, vocab]
         "Logits of the next token, or of the next n_future tokens."
-        place = dict(start_pos=start_pos, cache=cache)
-        trunk, n_heads = self.trunk(tokens, **place), self.args.n_future_tokens if return_all_heads else 1
-        latents = [self.head_latents(k0, trunk, **place) for k0 in range(n_heads)]
+        context = dict(start_pos=start_pos, cache=cache)
+        trunk, n_heads = self.trunk(tokens, **context), self.args.n_future_tokens if return_all_heads else 1
+        latents = [self.head_latents(k0, trunk, **context) for k0 in range(n_heads)]
         return self.output(torch.stack(latents, 2) if return_all_heads else latents[0])

@@ -1,13 +1,14 @@
-"""Meta's `Tokenizer` over a SentencePiece `tokenizer.model`: text to ids with BOS and EOS on request, and back."""
+"""Meta's `Tokenizer` over a SentencePiece `tokenizer.model`: text to ids and back, with BOS and EOS."""
 from sentencepiece import SentencePieceProcessor
 
 
 class Tokenizer:
-    "The SentencePiece model at `model_path`; `n_words`, `bos_id`, `eos_id` and `pad_id` (-1 = none) are its own."
+    "The SentencePiece model at `model_path`; `n_words`, `bos_id`, `eos_id`, `pad_id` (-1 = none) are its."
     def __init__(self, model_path: str):
         self.sp_model = SentencePieceProcessor(model_file=str(model_path))
         self.n_words = self.sp_model.vocab_size()
-        self.bos_id, self.eos_id, self.pad_id = self.sp_model.bos_id(), self.sp_model.eos_id(), self.sp_model.pad_id()
+        self.bos_id, self.eos_id = self.sp_model.bos_id(), self.sp_model.eos_id()
+        self.pad_id = self.sp_model.pad_id()
 
     def encode(self,
         s: str,

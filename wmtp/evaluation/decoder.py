@@ -49,8 +49,8 @@ class PolicyReader:
     def read(self, tokens, start_pos):
         "Run the blocks below the heads, as `Transformer.trunk` does; what the heads need stays here."
         model, self.start_pos = self.model, start_pos
-        self.place, self.seen = model.place(tokens.shape[1], start_pos, self.cache,
-                                            device=self.device), model.tok_embeddings(tokens)
+        self.place, self.seen = model.prepare_pass(tokens.shape[1], start_pos, self.cache,
+                                                    device=self.device), model.tok_embeddings(tokens)
         for block, kept in zip(model.layers[:-1], self.cache): self.seen = block(self.seen, *self.place, kept)
 
     def head(self, k0, asked=None): # -> [batch, seq, dim], with `asked` [batch, 1, dim]
@@ -58,7 +58,7 @@ class PolicyReader:
         block = self.model.layers[-1] if k0 == 0 else self.model.extra_heads[k0 - 1]
         return block(self.seen, *self.place, self.cache[len(self.model.layers) - 1 + k0], asked)
 
-    def asked(self, at): return self.model.asked(at, self.seen.shape[1], self.start_pos, self.cache)
+    def asked(self, at): return self.model.query_at(at, self.seen.shape[1], self.start_pos, self.cache)
 
     def logits(self, latents): return self.model.output(self.model.norm(latents))
 
