@@ -1,6 +1,7 @@
 """Make README.md from nbs/index.ipynb:  python scripts/make_readme.py [--check]
 
-With --check nothing is written; exit code 1 says that README.md is not current. The same notebook always gives the same bytes.
+With --check nothing is written; exit code 1 says that README.md is not current. The same notebook always
+gives the same bytes.
 """
 import argparse, re, sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def relink(match): # a link as it reads from the root, where README.md lies
     return f'{match[1]}{place}{link[len(link.partition("#")[0]):]})'
 
 def make():
-    "README.md's text: the notebook's page without hidden cells; generated pictures are left out, since a README cannot hold them."
+    "README.md's text: the notebook's page without hidden cells, and without pictures, which a README cannot hold."
     nb = nbformat.read(INDEX, as_version=4)
     nb.cells = [cell for cell in map(visible, nb.cells) if cell is not None]
     text, _ = MarkdownExporter().from_notebook_node(nb)

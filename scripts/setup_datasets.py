@@ -2,19 +2,21 @@
 
 From the hub (once, on a machine with network; about 8 GB are read for CodeContests):
 
-    python scripts/setup_datasets.py codecontests --tokenizer storage/models/llama/tokenizer.model --num-proc 8
+    python scripts/setup_datasets.py codecontests --tokenizer storage/models/llama/tokenizer.model \\
+        --num-proc 8
     python scripts/setup_datasets.py mbpp         --tokenizer storage/models/llama/tokenizer.model
     python scripts/setup_datasets.py humaneval    --tokenizer storage/models/llama/tokenizer.model
 
-From files that are here (a folder, a file, or a quoted pattern of .parquet, .arrow, .json or .jsonl files, plain or .gz; the word
-train, valid or test in a file's name, or in its folder's, says its split):
+From files that are here (a folder, a file, or a quoted pattern of .parquet, .arrow, .json or .jsonl files,
+plain or .gz; the word train, valid or test in a file's name, or in its folder's, says its split):
 
-    python scripts/setup_datasets.py codecontests --source downloads/code_contests --tokenizer T.model --num-proc 2
+    python scripts/setup_datasets.py codecontests --source downloads/code_contests --tokenizer T.model
     python scripts/setup_datasets.py mbpp         --source downloads/mbpp.jsonl    --tokenizer T.model
 
-Writes storage/datasets/NAME/processed/: train, valid, test .jsonl, problems.jsonl.gz (tests), stats/, schema.json, metadata.json (SHA-256).
-Stopped or killed, the same command goes on with the first unfinished shard. The bytes do not depend on --num-proc.
-Then: python scripts/validate_datasets.py storage/datasets/NAME/processed
+Writes storage/datasets/NAME/processed/: train, valid, test .jsonl, problems.jsonl.gz (tests), stats/,
+schema.json, metadata.json (SHA-256). Stopped or killed, the same command goes on with the first unfinished
+shard. The bytes do not depend on --num-proc. Then: python scripts/validate_datasets.py
+storage/datasets/NAME/processed
 """
 import argparse
 import os
@@ -56,7 +58,8 @@ def run(args):
     else: made = prepare_benchmark(args.name, args.source, out, args.tokenizer)
     for name, file in made['files'].items():
         if 'rows' in file:
-            print(f"{name:12} {file['rows']:9,} rows  {file['bytes']:13,} bytes  sha256 {file['sha256'][:16]}")
+            rows, size, digest = file['rows'], file['bytes'], file['sha256']
+            print(f"{name:12} {rows:9,} rows  {size:13,} bytes  sha256 {digest[:16]}")
     print(f'what was left out, and why: {out}/stats/dropped.json\nnext: python scripts/validate_datasets.py '
           f'{out}')
 

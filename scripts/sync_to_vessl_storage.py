@@ -1,13 +1,15 @@
 """Show what an upload of a folder to a VESSL volume would be, or do it.
 
-    python scripts/sync_to_vessl_storage.py storage/datasets/codecontests volume://vessl-storage/wmtp-codecontests        # sends nothing
-    python scripts/sync_to_vessl_storage.py storage/datasets/codecontests volume://vessl-storage/wmtp-codecontests --go   # sends
-    python scripts/sync_to_vessl_storage.py storage/checkpoints/critic --check                                            # the checklist
+    volume=volume://vessl-storage/wmtp-codecontests
+    python scripts/sync_to_vessl_storage.py storage/datasets/codecontests $volume         # sends nothing
+    python scripts/sync_to_vessl_storage.py storage/datasets/codecontests $volume --go    # sends
+    python scripts/sync_to_vessl_storage.py storage/checkpoints/critic --check            # the checklist
 
-Shows every file with its size and SHA-256, what is left out (trainer/ of checkpoints, indices, caches), what speaks against the upload, and
-the commands that would be run. --check goes through the checklist of storage/README.md point by point: `ok` and `NO` are this program's,
-`look` is for you. While one point says NO nothing is sent. Only --go needs the vessl command, set up with `vessl configure`.
-Exit code: 0 nothing speaks against it (with --go: all was sent), 1 something does, or sending failed, 2 wrong arguments.
+Shows every file with its size and SHA-256, what is left out (trainer/ of checkpoints, indices, caches),
+what speaks against the upload, and the commands that would be run. --check goes through the checklist of
+storage/README.md point by point: `ok` and `NO` are this program's, `look` is for you. While one point says
+NO nothing is sent. Only --go needs the vessl command, set up with `vessl configure`. Exit code: 0 nothing
+speaks against it (with --go: all was sent), 1 something does, or sending failed, 2 wrong arguments.
 """
 import argparse
 import sys

@@ -1,16 +1,19 @@
 """Check files of labelled programs before anything is trained on them or uploaded.
 
-    python scripts/validate_datasets.py storage/datasets/codecontests/processed               # a prepared folder: also its hashes
-    python scripts/validate_datasets.py train.jsonl valid.jsonl --tokenizer T.model           # files that must share no problem
-    python scripts/validate_datasets.py storage/datasets/codecontests/processed --skip-programs   # millions of rows: programs are not parsed
-    python scripts/validate_datasets.py storage/datasets/mbpp/processed --audit 200 --executor wmtp.evaluation.sandbox:check_program
+    data=storage/datasets/codecontests/processed
+    python scripts/validate_datasets.py $data                                          # also its hashes
+    python scripts/validate_datasets.py train.jsonl valid.jsonl --tokenizer T.model    # two that share no problem
+    python scripts/validate_datasets.py $data --skip-programs                          # programs are not parsed
+    python scripts/validate_datasets.py $data --audit 200 --executor wmtp.sandbox.sandbox:check_program
 
-Looks for: rows that cannot be read, wrong types, hashes that differ, repeated tasks and programs, one program with both labels, names that
-contradict their labels, problems in two files, prompts that leave no room, levels that contradict ratings, programs that do not compile.
-Exit code: 0 no fault, 1 faults (with --strict also warnings), 2 something could not be looked at.
+Looks for: rows that cannot be read, wrong types, hashes that differ, repeated tasks and programs, one
+program with both labels, names that contradict their labels, problems in two files, prompts that leave no
+room, levels that contradict ratings, programs that do not compile. Exit code: 0 no fault, 1 faults (with
+--strict also warnings), 2 something could not be looked at.
 
---audit runs a sample of programs against their tests. Programs of strangers must not run unguarded, so it works only with an executor that
-you name, MODULE:FUNCTION, called as function(program, test) and answering true or false, or with an object that has .passed.
+--audit runs a sample of programs against their tests. Programs of strangers must not run unguarded, so it
+works only with an executor that you name, MODULE:FUNCTION, called as function(program, test) and answering
+true or false, or with an object that has .passed.
 """
 import argparse
 import gzip

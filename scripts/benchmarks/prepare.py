@@ -1,7 +1,9 @@
-"""Preparing contest problems with two processes, beside the least it must do (parse and compile each program once); its memory.
+"""Preparing contest problems with two processes, beside the least it must do (parse and compile each
+program once); its memory.
 
-Goal: 10,000 programs in under 60 s on two cores; with ten times the programs the same peak of memory within 20 %.
-The programs are as long as a contestant's (about 1.1 KB): several functions of microcode in one file, each file different.
+Goal: 10,000 programs in under 60 s on two cores; with ten times the programs the same peak of memory within
+20 %. The programs are as long as a contestant's (about 1.1 KB): several functions of microcode in one file,
+each file different.
 """
 import ast
 import gzip
@@ -32,7 +34,8 @@ if __name__ == '__main__':
 
 def contest(n, folder, per_problem=50, shards=4):
     "Writes n programs as rows of the hub, half of them marked incorrect; returns the texts."
-    shipped, draw, texts = project_root()/'storage'/'datasets'/'microcode'/'train.jsonl.gz', random.Random(n), []
+    shipped = project_root()/'storage'/'datasets'/'microcode'/'train.jsonl.gz'
+    draw, texts = random.Random(n), []
     pool = [json.loads(line)['output'].replace('def f(', 'def f{}(') for line in gzip.open(shipped)]
     files = [(Path(folder)/f'train-{k}.jsonl').open('w') for k in range(shards)]
     empty = {'input': [], 'output': []}
@@ -59,7 +62,7 @@ def cpu_of_children():
 
 
 def child(script, *arguments):
-    "Seconds by the clock, seconds of computing, and peak memory in KiB of one preparation in processes of its own."
+    "Seconds by the clock, seconds of computing, and peak memory in KiB of one preparation."
     found, before = [], cpu_of_children()
     took = timed(lambda: found.append(subprocess.run([sys.executable, script, *map(str, arguments)],
                                                      capture_output=True, text=True, check=True)))

@@ -6,7 +6,7 @@ from measure import median, table, timed
 
 
 def run(draws, device):
-    "`wmtp_critic --help` in a fresh process, beside a Python that does nothing (the floor). Help must not wait for torch."
+    "`wmtp_critic --help` in a fresh process, beside a Python that does nothing (the floor)."
     codes = {'python -c pass (floor)': 'pass',
              'wmtp_critic --help': "import sys; from wmtp.cli import main; sys.exit(main('critic', "
                                    "['--help']))"}

@@ -1,0 +1,39 @@
+"""Write "previous · up · next" under each notebook:  python scripts/make_footers.py
+
+The book is read in the order of its numbers, each wing of the appendix in its own.
+"""
+import json
+import os
+import re
+from math import inf
+from pathlib import Path
+
+NBS = Path(__file__).resolve().parents[1]/'nbs'
+
+def number(path):
+    "Where a notebook stands: 01_x < 01a_y < 10_z; one without a number comes last."
+    digits = re.match(r'(\d+)([a-z]?)_', path.name)
+    return (int(digits[1]), digits[2]) if digits else (inf, path.stem)
+
+def footers():
+    "Notebook to the Markdown of its footer; the index has none."
+    shelves = {}
+    for path in sorted(NBS.rglob('[0-9]*.ipynb'), key=number):
+        if '.ipynb_checkpoints' in path.parts: continue
+        shelves.setdefault(path.parent if 'appendix' in path.relative_to(NBS).parts else NBS, []).append(path)
+    for shelf in shelves.values():
+        for before, path, after in zip([None, *shelf], shelf, [*shelf[1:], None]):
+            link = lambda target: f'[{target.stem}]({Path(os.path.relpath(target, path.parent)).as_posix()})'
+            targets = {'previous': before, 'up': NBS/'index.ipynb', 'next': after}
+            links = [f'{word}: {link(target)}' for word, target in targets.items() if target]
+            yield path, '---\n' + ' · '.join(links)
+
+def with_footer(path, text):
+    "The notebook's JSON with this footer as its last cell."
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    cell = {'cell_type': 'markdown', 'id': 'footer', 'metadata': {}, 'source': text.splitlines(keepends=True)}
+    nb['cells'] = [c for c in nb['cells'] if c['id'] != 'footer'] + [cell]
+    return json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n'
+
+if __name__ == '__main__':
+    for path, text in footers(): path.write_text(with_footer(path, text), encoding='utf-8')
