@@ -16,7 +16,7 @@ from nbdev.clean import clean_nb
 
 from check_package import differences, overgrown, wrong_doors
 from check_pages import broken_links, crowded, page_faults, plain_python, source
-from make_footers import footers, number, with_footer
+from make_footers import number
 from make_readme import README, is_current
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,11 +70,7 @@ def faults():
         for fault in [*notebook_faults(path, nb, exporters), *page_faults(path, nb, numbers)]:
             yield f'{path.relative_to(ROOT)} {fault}'
     yield from crowded(NOTEBOOKS)
-    if len(read) == len(NOTEBOOKS):
-        yield from differences(ROOT, NOTEBOOKS)
-        for path, text in footers():
-            if with_footer(path, text) != path.read_text(encoding='utf-8'):
-                yield f'{path.relative_to(ROOT)} has not the footer that its place gives'
+    if len(read) == len(NOTEBOOKS): yield from differences(ROOT, NOTEBOOKS)
     yield from [*overgrown(ROOT), *wrong_doors(ROOT), *python_faults()]
     if not is_current(): yield 'README.md is not what nbs/index.ipynb gives'
     if README.is_file(): yield from (f'README.md {fault}' for fault in broken_links(README))

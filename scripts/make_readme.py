@@ -29,7 +29,7 @@ def relink(match): # a link as it reads from the root, where README.md lies
     return f'{match[1]}{place}{link[len(link.partition("#")[0]):]})'
 
 def make():
-    "README.md's text: the notebook's page without hidden cells, and without pictures, which a README cannot hold."
+    "README.md's text: the notebook's page without hidden cells and generated pictures."
     nb = nbformat.read(INDEX, as_version=4)
     nb.cells = [cell for cell in map(visible, nb.cells) if cell is not None]
     text, _ = MarkdownExporter().from_notebook_node(nb)

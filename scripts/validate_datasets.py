@@ -1,9 +1,9 @@
 """Check files of labelled programs before anything is trained on them or uploaded.
 
     data=storage/datasets/codecontests/processed
-    python scripts/validate_datasets.py $data                                          # also its hashes
-    python scripts/validate_datasets.py train.jsonl valid.jsonl --tokenizer T.model    # two that share no problem
-    python scripts/validate_datasets.py $data --skip-programs                          # programs are not parsed
+    python scripts/validate_datasets.py $data                                        # also its hashes
+    python scripts/validate_datasets.py train.jsonl valid.jsonl --tokenizer T.model  # they share no problem
+    python scripts/validate_datasets.py $data --skip-programs                        # programs are not parsed
     python scripts/validate_datasets.py $data --audit 200 --executor wmtp.sandbox.sandbox:check_program
 
 Looks for: rows that cannot be read, wrong types, hashes that differ, repeated tasks and programs, one

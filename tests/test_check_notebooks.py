@@ -1,4 +1,4 @@
-"""The checker of notebooks must find what it is there to find: each fault is planted in a copy of the tree."""
+"""The checker of notebooks must find what it is there to find: each fault is planted in a small tree."""
 import json
 import shutil
 import subprocess
@@ -16,7 +16,8 @@ def cell(kind, source, **more):
 def code(source, *outputs): return cell('code', source, execution_count=None, outputs=[*outputs])
 
 def value(text):
-    return {'data': {'text/plain': [text]}, 'execution_count': None, 'metadata': {}, 'output_type': 'execute_result'}
+    return {'data': {'text/plain': [text]}, 'execution_count': None, 'metadata': {},
+            'output_type': 'execute_result'}
 
 def write(path, *cells):
     nb = {'cells': [*cells], 'metadata': {}, 'nbformat': 4, 'nbformat_minor': 5}
@@ -71,8 +72,8 @@ def test_planted_faults_are_found(tmp_path):
 def test_what_a_reader_would_stumble_over_is_found(tmp_path):
     run = small_tree(tmp_path)
     page = ('[core](../00_core.ipynb#State-mask), [core](../00_core.ipynb#state-mask), [web](https://x.y#z), '
-            '`12a`, $12a$ and 10 notebooks of 12 are no faults\n\n[gone](../gone.ipynb), [part](../00_core.ipynb#part), '
-            'see 12a, notebook 00, (conventions 3)')
+            '`12a`, $12a$ and 10 notebooks of 12 are no faults\n\n[gone](../gone.ipynb), '
+            '[part](../00_core.ipynb#part), see 12a, notebook 00, (conventions 3)')
     silent = value("''")
     write(tmp_path/'nbs'/'1_data'/'12a_page.ipynb', cell('markdown', SUMMARY), cell('markdown', page),
           code('x = 1\nx', value('1')), code('x'), code('str()', silent), code('#| hide\nx'), code('print()'),
@@ -86,7 +87,8 @@ def test_what_a_reader_would_stumble_over_is_found(tmp_path):
     assert [line.partition(f'{name} ')[2] for line in lines if line.startswith(name)] == [
         'links to ../gone.ipynb, which is not there',
         'links to ../00_core.ipynb#part, which has no such heading',
-        "mentions '12a' without a link", "mentions '00' without a link", "mentions 'conventions 3' without a link",
+        "mentions '12a' without a link", "mentions '00' without a link",
+        "mentions 'conventions 3' without a link",
         'ends cell 3 in a value and shows nothing', 'ends cell 4 in a value and shows nothing',
         'shows /home/somebody/wmtp/a in cell 7',
         f'has 125 characters, at most 110, in a line of cell 8: {"y = " + "1 + " * 9}',
@@ -97,8 +99,8 @@ def test_what_a_reader_would_stumble_over_is_found(tmp_path):
 def test_rooms_that_outgrow_the_house_are_found(tmp_path):
     run = small_tree(tmp_path)
     run('make_footers')
-    for name, text in {'sandbox/jail.py': 'from ..core import InputError\nfrom ..data.schema import problem_id\n',
-                       'data/schema.py': 'x = 1\n' * 351}.items():
+    jail = 'from ..core import InputError\nfrom ..data.schema import problem_id\n'
+    for name, text in {'sandbox/jail.py': jail, 'data/schema.py': 'x = 1\n' * 351}.items():
         (tmp_path/'wmtp'/name).parent.mkdir()
         (tmp_path/'wmtp'/name).write_text(text)
     faults = run('check_notebooks').stdout
@@ -112,7 +114,8 @@ def test_footers_follow_the_numbers(tmp_path):
         (tmp_path/'nbs'/name).parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path/'nbs'/f'{name}.ipynb', cell('markdown', SUMMARY))
     run('make_footers')
-    footer = lambda name: ''.join(json.loads((tmp_path/'nbs'/f'{name}.ipynb').read_text())['cells'][-1]['source'])
+    cells = lambda name: json.loads((tmp_path/'nbs'/f'{name}.ipynb').read_text())['cells']
+    footer = lambda name: ''.join(cells(name)[-1]['source'])
     before = (tmp_path/'nbs'/'1_data'/'10a_b.ipynb').read_bytes()
     assert footer('1_data/10a_b') == ('---\nprevious: [10_a](10_a.ipynb) · up: [index](../index.ipynb) · '
                                       'next: [20_mtp](../2_models/20_mtp.ipynb)')
