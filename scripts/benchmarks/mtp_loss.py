@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from measure import median, table, timed
 
 from wmtp.losses.chunked_ce import matmul_dtype
-from wmtp.losses.head_terms import head_targets, head_weights, naive_mtp_ce_loss
+from wmtp.losses.head_terms import head_targets, naive_mtp_ce_loss
 from wmtp.losses.mtp_loss import compute_mtp_ce_loss
+from wmtp.value_weighting.advantage import align_weights
 
 SHAPES = [  # dtype, dim, seq, unembedding frozen, heads, vocabulary
     ('float32', 256, 512, False, 4, 32_000), ('float32', 256, 2048, True, 4, 32_000),
@@ -53,7 +54,7 @@ def torch_chunked(hidden, weight, labels, weights):
     each = F.linear_cross_entropy(hidden.flatten(0, 2).to(fast), weight.to(fast),
                                   head_targets(labels, n_future).flatten(),
                                   reduction='none', options=options)
-    return (each.float() * head_weights(weights, n_future).flatten()).sum()
+    return (each.float() * align_weights(weights, n_future).flatten()).sum()
 
 
 def step(loss, args):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['clustered_mean', 'outcome_variance', 'audit_martingale', 'draw_hits', 'locate_bugs', 'compute_bug_metrics',
-           'pad_rows', 'gather_programs', 'check_finite', 'value_summary', 'probability_summary', 'summarize_critic']
+           'pad_rows', 'gather_programs', 'check_values', 'value_summary', 'probability_summary', 'summarize_critic']
 
 # %% ../../nbs/7_evaluation/34a_credit_metrics.ipynb #b6d04f9f
 import numpy as np
@@ -157,7 +157,7 @@ def gather_programs(
     return values[kept], mask[kept], rewards.float(), np.asarray(problems)[kept.numpy()], spans, terminated.bool()
 
 # %% ../../nbs/7_evaluation/34a_credit_metrics.ipynb #e7f2649a
-def check_finite(
+def check_values(
     values:Tensor, # [batch, seq]
     state_mask:Tensor, # [batch, seq] bool
     terminated:Tensor, # [batch] bool
@@ -229,7 +229,7 @@ def summarize_critic(
     "Every number by which a critic and its credit are judged. Programs without a counted choice take no part."
     values, mask, rewards, problems, spans, terminated = gather_programs(values, state_mask, rewards,
                                                                          problems, bug_spans, terminated)
-    check_finite(values, mask, terminated)
+    check_values(values, mask, terminated)
     td = compute_td_errors(values, rewards, mask, gamma, terminated)
     groups = dict(value=value_summary(values, mask, rewards, problems), td=compute_td_stats(td, mask),
                   credit=compute_bug_metrics(td, mask, spans))

@@ -33,7 +33,7 @@ from ..runtime.distributed import gather_flat
 from ..runtime.interrupt import StopSignals
 from ..runtime.trainer import LossOutput
 from ..evaluation.metrics import compute_pairwise_accuracy, length_only_accuracy
-from ..value_weighting.weight_builder import alone
+from ..value_weighting.weight_builder import single_process_gather
 from ..viz import plot_curves
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #4348e39f
@@ -273,7 +273,7 @@ def show_weights(site:Site, model, weigher:Weigher, nll:dict) -> list: # [Shown]
     lines = [[(PROBABILITY, (-nll[i]).exp(), 'value')] for i in picked]
     if weigher.everywhere:
         weights = weigher.weigh(model, [site.valid.batch(picked)], [None], site.n_steps, {},
-                                alone)[0][0].weights.float().cpu()
+                                single_process_gather)[0][0].weights.float().cpu()
         for line, w in zip(lines, weights[..., 0] if weights.ndim == 3 else weights):
             line.append((LOG_WEIGHT, w.clamp(min=1e-3).log(), 'td'))
     return [show_program(site.valid, i, line) for i, line in zip(picked, lines)]

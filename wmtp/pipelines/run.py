@@ -37,7 +37,7 @@ from ..runtime.interrupt import Interrupted, StopSignals
 from ..runtime.journal import Tracker, read_rows as read_journal
 from ..runtime.resume import check_same_run, prepare_run_folder
 from ..runtime.tracking import MLflowCopy, tracking_place
-from ..runtime.trainer import LossOutput, Trainer, resumed_rows
+from ..runtime.trainer import Trainer, resumed_rows
 from ..viz import report_html, tokens_html
 
 # %% ../../nbs/6_runs/59_run.ipynb #f3b05f4c

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import InputError, RunError, state_mask as choices_of
-from .weight_builder import alone, flatten_window, unflatten_window
+from .weight_builder import single_process_gather, flatten_window, unflatten_window
 
 # %% ../../nbs/3_credit/33_rho1.ipynb #0e9a2d42
 @torch.no_grad()
@@ -68,7 +68,7 @@ def rho1_select(
     excess:list, # of [batch, seq] from `excess_loss`, one per micro-batch of the window
     state_masks:list, # of [batch, seq] bool
     ratio:float, # share kept, in (0, 1]
-    gather=alone, # [n] of this process -> ([N] of all processes, the slice that is its own)
+    gather=single_process_gather, # [n] of this process -> ([N] of all processes, the slice that is its own)
 ) -> list: # of [batch, seq] bool, true = selected
     "Exactly `ceil(ratio * N)` of the global batch's N choices, those with the largest excess loss."
     masks = [mask.bool() for mask in state_masks]
@@ -102,7 +102,7 @@ def soft_weights(
     state_masks:list, # of [batch, seq] bool
     ratio:float, # share kept on average, in (0, 1]
     temperature:float=1., # nats; towards 0 it is `rho1_select`, towards infinity all weights are 1
-    gather=alone, # [n] of this process -> ([N] of all processes, the slice that is its own)
+    gather=single_process_gather, # [n] of this process -> ([N] of all processes, the slice that is its own)
 ) -> list: # of [batch, seq] float32, mean 1 over the global batch's choices, exactly 0 outside the masks
     "Weights that rise with the excess loss."
     masks = [mask.bool() for mask in state_masks]
