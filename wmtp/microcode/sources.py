@@ -9,7 +9,6 @@ __all__ = ['LETTERS', 'WORDS', 'NUMBERS', 'LISTS', 'TEXTS', 'PAIRS', 'SOURCES', 
            'recursive', 'some_numbers', 'some_text', 'some_words', 'some_number']
 
 # %% ../../nbs/1_data/11c_sources.ipynb #12984778
-import random
 import re
 from dataclasses import dataclass
 from typing import Callable
