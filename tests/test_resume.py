@@ -7,7 +7,7 @@ import time
 import pytest
 from tiny import outcome, send, wait_for
 
-from wmtp.runtime.checkpoint import step_folders, verify
+from wmtp.runtime.checkpoint import step_folders, verify_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -21,7 +21,7 @@ def straight(server, tmp_path_factory):
 
 def whole(folder):
     "Every checkpoint with its final name is whole, and nothing half-made is left."
-    for path in step_folders(folder).values(): verify(path)
+    for path in step_folders(folder).values(): verify_checkpoint(path)
     assert [p.name for p in folder.iterdir() if p.name.startswith('.')] == ['.wmtp.lock']
 
 
@@ -37,7 +37,7 @@ def test_sigkill_and_resume(server, straight, tmp_path, seed):
     assert server.run(folder, resume='auto', kill_at=rng.randint(2, 250)) == -signal.SIGKILL
     server.run(folder, resume='auto', meanwhile=lambda pids: send(pids[0], signal.SIGKILL,
                                                                   after=rng.uniform(.05, .5) * straight[1]))
-    for path in step_folders(folder).values(): verify(path)
+    for path in step_folders(folder).values(): verify_checkpoint(path)
     assert server.run(folder, resume='auto') == 0
     assert outcome(folder) == straight[0]
     whole(folder)
@@ -70,7 +70,7 @@ def test_asked_to_stop(server, straight, tmp_path, signals):
     last = json.loads((folder/'checkpoints.json').read_text())['last']
     rows = [json.loads(line) for line in (folder/'journal.jsonl').read_text().splitlines()]
     assert int(last.removeprefix('step-')) == rows[-1]['step'] < 40
-    verify(folder/last)
+    verify_checkpoint(folder/last)
     assert server.run(folder, resume='auto') == 0
     assert outcome(folder) == straight[0]
 

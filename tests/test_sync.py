@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wmtp.core import file_sha256
-from wmtp.runtime.checkpoint import verify, write_manifest
+from wmtp.runtime.checkpoint import verify_checkpoint, write_manifest
 
 ROOT = Path(__file__).parents[1]
 MICROCODE = ROOT/'storage'/'datasets'/'microcode'
@@ -106,8 +106,8 @@ def test_what_arrives_of_a_run_is_whole(run_folder, tmp_path, sync):
     assert sorted(path.relative_to(there).as_posix() for path in there.rglob('*') if path.is_file()) == [
         'SHA256SUMS', 'run.yaml', 'step-000010/manifest.json', 'step-000010/model.safetensors',
         'step-000010/wmtp.json']
-    verify(there/'step-000010')
-    verify(run_folder/'step-000010')  # the original still has its trainer/
+    verify_checkpoint(there/'step-000010')
+    verify_checkpoint(run_folder/'step-000010')  # the original still has its trainer/
     for line in (there/'SHA256SUMS').read_text().splitlines():
         assert file_sha256(there/line[66:]) == line[:64]
     assert done.stdout.splitlines()[-1] == '5 files were sent'

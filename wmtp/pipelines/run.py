@@ -34,7 +34,7 @@ from ..data.schema import ReadReport, problem_id
 from ..runtime.checkpoint import Checkpoints, finite, read_names, replace_text
 from ..runtime.distributed import broadcast, count_steps, join_processes
 from ..runtime.interrupt import Interrupted, StopSignals
-from ..runtime.journal import Tracker, read_rows as read_journal
+from ..runtime.journal import Tracker, read_journal
 from ..runtime.resume import check_same_run, prepare_run_folder
 from ..runtime.tracking import MLflowCopy, tracking_place
 from ..runtime.trainer import Trainer, resumed_rows

@@ -22,7 +22,7 @@ from .baseline import weigh_uniformly
 from .policy import Weigher, masks_of, policy_config, run_policy, with_weights
 from .run import INDEX_CONVENTION, RunResult, Site
 from ..runtime.artifact import fetch_artifact
-from ..runtime.checkpoint import read_names, verify
+from ..runtime.checkpoint import read_names, verify_checkpoint
 from ..runtime.interrupt import StopSignals
 from ..runtime.tracking import tracking_place
 from ..value_weighting.advantage import compute_advantages
@@ -47,7 +47,7 @@ def find_checkpoint(
     if not (folder/'wmtp.json').is_file():
         raise InputError(f"{key}: {folder} holds no checkpoint; wanted one, or the folder of a run, as "
                          f"wmtp_critic leaves it")
-    verify(folder)
+    verify_checkpoint(folder)
     return folder
 
 def read_about(folder:Path) -> dict:

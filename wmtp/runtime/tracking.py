@@ -22,7 +22,7 @@ from fastcore.basics import patch
 
 from ..core import InputError
 from .checkpoint import replace_text
-from .journal import read_rows
+from .journal import read_journal
 from .resume import flatten
 
 # %% ../../nbs/appendix/tracking/51_tracking.ipynb #bab2b97a
@@ -131,8 +131,8 @@ def read_points(
     offsets=(0, 0), # bytes of journal.jsonl and timing.jsonl already read
 ) -> tuple: # ([(name, value, milliseconds, step)], {name: number of values left out}, new offsets)
     "The journal's rows from `offsets` on, as MLflow's points."
-    rows, journal_end = read_rows(Path(folder)/'journal.jsonl', offsets[0])
-    timing, timing_end = read_rows(Path(folder)/'timing.jsonl', offsets[1])
+    rows, journal_end = read_journal(Path(folder)/'journal.jsonl', offsets[0])
+    timing, timing_end = read_journal(Path(folder)/'timing.jsonl', offsets[1])
     times = {row['step']: int(row.pop('time') * 1000) for row in timing}
     points, left_out = [], Counter()
     for row in rows + timing:

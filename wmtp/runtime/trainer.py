@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from ..core import InputError, RunError, seed_everything
 from .checkpoint import Checkpoints, load_trainer
-from .distributed import ranks, sum_gradients, sum_numbers, window
+from .distributed import ranks, sum_gradients, sum_numbers, window_batches
 from .interrupt import Abandoned, Interrupted, StopSignals
 from .journal import Tracker
 
@@ -182,7 +182,7 @@ def forward_backward(
 @patch
 def gradient(self:Trainer) -> dict: # name -> number for the journal; gradients are in the parameters
     "The gradient of one step, summed over window and ranks, and the step's loss, terms and metrics."
-    numbers = window(self.state.step, self.accumulation, self.rank, self.n_ranks, self.n_batches)
+    numbers = window_batches(self.state.step, self.accumulation, self.rank, self.n_ranks, self.n_batches)
     batches, found, memory = [self.batch(n) for n in numbers], {}, self.state.memory
     if self.prepare:
         batches, found, memory = self.prepare(self.model, numbers, batches, self.state.step, memory)
@@ -256,7 +256,7 @@ def one_step(self:Trainer) -> dict: # from `gradient`
         with self.stop.abandon_after(2 if self.n_ranks == 1 else None): done = self.gradient()
     except (RuntimeError, MemoryError) as e:
         if not out_of_memory(e): raise
-        numbers = window(step, self.accumulation, self.rank, self.n_ranks, self.n_batches) or [0]
+        numbers = window_batches(step, self.accumulation, self.rank, self.n_ranks, self.n_batches) or [0]
         largest = max((batch_shapes(self.batch(n)) for n in numbers),
                       key=lambda text: [int(size) for size in re.findall(r'\d+', text)])
         raise RunError(f"out of memory at step {step + 1}, batch {largest}: lower training.tokens_per_batch; "
