@@ -9,7 +9,7 @@ __all__ = ['LANGUAGES', 'SOURCES', 'GRADES', 'TEST_COLUMNS', 'check_names', 'lev
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #fd1f78e5
 from ..core import InputError
-from ..data.schema import BadRow, check_text, shown
+from ..data.schema import BadRow, check_text, short_json
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #10be78ba
 LANGUAGES = ('unknown', 'python2', 'cpp', 'python3', 'java')
@@ -50,7 +50,7 @@ def plain_text(
 ) -> str: # without NUL or half characters, `\n` as line end
     "The text of one field; anything that cannot be used is a `BadRow`."
     if value is None: return ''
-    if not isinstance(value, str): raise BadRow('wrong type', f"{name} is {shown(value)}; wanted a string")
+    if not isinstance(value, str): raise BadRow('wrong type', f"{name} is {short_json(value)}; wanted a string")
     check_text(name, value)
     return unix_lines(value)
 
@@ -64,7 +64,7 @@ def paired(
     "The pairs of a column; lists of different length are a `BadRow`, a missing or empty column has none."
     cell = row.get(column) or {}
     if not isinstance(cell, dict):
-        raise BadRow('wrong type', f"{column} is {shown(cell)}; wanted an object of two lists")
+        raise BadRow('wrong type', f"{column} is {short_json(cell)}; wanted an object of two lists")
     a, b = cell.get(first) or [], cell.get(second) or []
     if len(a) != len(b):
         raise BadRow('uneven lists', f"{column} has {len(a)} {first} and {len(b)} {second}; wanted as many "
@@ -106,7 +106,7 @@ def number_or_zero(
     "A whole number of a row; anything else than a number or nothing is a `BadRow`."
     if value is None: return 0
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
-        raise BadRow('wrong type', f"{name} is {shown(value)}; wanted a whole number")
+        raise BadRow('wrong type', f"{name} is {short_json(value)}; wanted a whole number")
     return int(value)
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #62f750e7
