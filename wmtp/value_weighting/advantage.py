@@ -26,7 +26,7 @@ def compute_advantages(
     lam:float=0.95, # read by gae alone
     terminated:Tensor|None=None, # [batch] bool, false where the window cut the output off; None = all ended
 ) -> Tensor: # [batch, seq] float32, exactly 0 outside the mask, without a graph
-    "The advantage of each choice: its own revision (td), with a fading part of later ones (gae), or all (mc)."
+    "The advantage of each choice: its own revision (td), with a fading part of later ones (gae) or all (mc)."
     if kind not in ADVANTAGES:
         raise InputError(f"the advantage is {kind!r}; wanted one of {', '.join(ADVANTAGES)}")
     if kind == 'td': return compute_td_errors(values, rewards, state_mask, gamma, terminated)
