@@ -187,7 +187,7 @@ def head_advantages(
     advantages:Tensor, # [batch, seq] float
     mask:Tensor, # [batch, seq] bool
     head_weight:str, # token | path
-    n_future:int, # number of heads, read by path single_process_gather
+    n_future:int, # number of heads, read by path alone
 ) -> tuple[Tensor, Tensor]: # advantages and mask, both [batch, seq, heads]; one column for token
     "The advantage that each head's weight is made of, and where it counts."
     if head_weight not in HEAD_WEIGHTS:
@@ -223,7 +223,7 @@ def build_window_weights(
     max_weight:float=5.0, # 1 or more, finite
     normalize:str|None=None, # None | mean_one
     head_weight:str='token', # token | path
-    n_future:int=1, # number of heads, read by path single_process_gather
+    n_future:int=1, # number of heads, read by path alone
     control:str|None=None, # None | uniform | random | shuffled
     seed:int=0, # of the control; from the run's seed and the step
     gather=single_process_gather, # [n] of this process -> ([N] of all processes, the slice that is its own)
@@ -260,7 +260,7 @@ def build_weights(
     state_mask:Tensor|None=None, # [batch, seq] bool; None = every position counts
     normalize:str|None=None, # None | mean_one
     head_weight:str='token', # token | path
-    n_future:int=1, # number of heads, read by path single_process_gather
+    n_future:int=1, # number of heads, read by path alone
     control:str|None=None, # None | uniform | random | shuffled
     seed:int=0, # of the control
 # [batch, seq], with path [batch, seq, n_future]; float32, exactly 0 outside the mask, without a graph
