@@ -165,7 +165,7 @@ def test_without_a_jail_nothing_runs(policy, tmp_path):
     if sys.platform != 'linux': pytest.skip('Linux only')
     code = textwrap.dedent("""
         import os, platform, struct, sys
-        from wmtp.sandbox.jail_layers import ALLOW, EQUAL, LOAD, NO_NEW_PRIVS, RETURN, call, set_filter
+        from wmtp.sandbox.jail import ALLOW, EQUAL, LOAD, NO_NEW_PRIVS, RETURN, call, set_filter
         absent = [444, {'x86_64': 272, 'aarch64': 97}[platform.machine()]]
         jumps = [(EQUAL, len(absent) - i, 0, number) for i, number in enumerate(absent)]
         program = [(LOAD, 0, 0, 0), *jumps, (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, 0x00050026)]

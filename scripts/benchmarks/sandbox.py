@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from measure import median, table, timed
 
 from wmtp.evaluation.benchmarks import microcode
+from wmtp.sandbox.client import by_calls, by_test
 from wmtp.sandbox.sandbox import Sandbox, self_test
-from wmtp.sandbox.verdict import by_calls, by_test
 
 TEST = 'def check(candidate):\n    for i in range(10): assert candidate(i) == i + 1\ncheck(f)'
 
@@ -25,14 +25,14 @@ def run(draws, device):
     with Sandbox(workers=1) as one, Sandbox() as all_servers, ThreadPoolExecutor(all_servers.workers) as threads:
         works = {'python -I -c pass (floor)': lambda: subprocess.run([sys.executable, '-I', '-c', 'pass'],
                                                                      check=True),
-                 'one program, 24 calls': lambda: one.judge(by_calls, tasks[0].reference,
+                 'one program, 24 calls': lambda: one.run_verdict(by_calls, tasks[0].reference,
                                                             list(tasks[0].calls), 3.),
-                 'one program, a test that is code': lambda: one.judge(by_test, program, TEST, 3.)}
+                 'one program, a test that is code': lambda: one.run_verdict(by_test, program, TEST, 3.)}
         assert all(work().passed for name, work in works.items() if 'program' in name)
         seconds = {name: [] for name in works}
         for _ in range(10 * draws):
             for name, work in works.items(): seconds[name].append(timed(work))
-        judge = lambda task: all_servers.judge(by_calls, task.reference, list(task.calls), 3.).passed
+        judge = lambda task: all_servers.run_verdict(by_calls, task.reference, list(task.calls), 3.).passed
         rates = []
         for _ in range(1 + draws):
             rates.append(len(tasks) / timed(lambda: list(threads.map(judge, tasks))))

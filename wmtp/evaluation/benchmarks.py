@@ -26,7 +26,7 @@ from ..core import InputError, RunError, file_sha256
 from ..prepare.tasks import file_tasks, mbpp_split, read_tasks
 from ..data.collate import prompt_text
 from ..sandbox.sandbox import Sandbox, check_calls, check_program, default_sandbox
-from ..sandbox.verdict import Verdict
+from ..sandbox.client import Verdict
 
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #fd1b1e89
 @dataclass(frozen=True)
