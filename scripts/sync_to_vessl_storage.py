@@ -31,32 +31,35 @@ def arguments():
     return p.parse_args()
 
 
-def show(found, destination, scratch):
+def show(upload, destination, scratch):
     "The listing of a dry run."
-    from wmtp.prepare.upload import commands, human_size, stage
-    for entry in found.entries: print(f'{entry.sha256}  {entry.size:>16,}  {entry.name}')
-    for name, why in found.left_out: print(f'left out: {name} ({why})')
-    for _, what in found.refused: print(f'REFUSED: {what}')
-    print(f'{len(found.entries)} files, {human_size(sum(entry.size for entry in found.entries))}')
-    if destination and not found.refused:
-        for _, command in commands(found, destination, stage(found, scratch)): print(' '.join(command))
+    from wmtp.prepare.send import commands, stage
+    from wmtp.prepare.upload import human_size
+    for file in upload.files: print(f'{file.sha256}  {file.size:>16,}  {file.name}')
+    for name, why in upload.left_out: print(f'left out: {name} ({why})')
+    for _, what in upload.refused: print(f'REFUSED: {what}')
+    print(f'{len(upload.files)} files, {human_size(sum(file.size for file in upload.files))}')
+    if destination and not upload.refused:
+        for _, command in commands(upload, destination, stage(upload, scratch)): print(' '.join(command))
         print('nothing was sent; the same command with --go sends')
 
 
 def run(args):
     from wmtp.core import InputError
-    from wmtp.prepare.upload import check_client, check_destination, checklist, inspect, send
+    from wmtp.prepare.send import check_client, check_destination, send_upload
+    from wmtp.prepare.upload import checklist, inspect
     destination = args.destination and check_destination(args.destination)
     if args.go and not destination:
         raise InputError('--go needs a destination; wanted volume://STORAGE/VOLUME after the folder')
     if args.go and args.check: raise InputError('--check sends nothing and --go sends; give one of them')
     if args.go: check_client()
     with tempfile.TemporaryDirectory() as scratch:
-        found = inspect(args.folder, scratch, tuple(args.leave_out), not args.skip_programs)
-        if args.check: print(*checklist(found, destination), sep='\n')
-        elif args.go and not found.refused: print(f'{send(found, destination, scratch)} files were sent')
-        else: show(found, destination, Path(scratch))
-    return int(bool(found.refused))
+        upload = inspect(args.folder, scratch, tuple(args.leave_out), not args.skip_programs)
+        if args.check: print(*checklist(upload, destination), sep='\n')
+        elif args.go and not upload.refused:
+            print(f'{send_upload(upload, destination, scratch)} files were sent')
+        else: show(upload, destination, Path(scratch))
+    return int(bool(upload.refused))
 
 
 def main():

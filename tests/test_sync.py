@@ -1,4 +1,4 @@
-"""Uploading with the real script: a dry run, the checklist, a stand-in for the client, and what must never leave."""
+"""Uploading with the real script: dry run, checklist, a stand-in for the client, what must never leave."""
 import gzip
 import json
 import os
@@ -71,7 +71,7 @@ def run_folder(tmp_path):
 
 
 def client(folder, fails=False):
-    "A folder with a stand-in for the vessl command; it copies into folder/volume and writes down how it was called."
+    "A folder with a stand-in for the vessl command: it copies into folder/volume and logs its calls."
     (folder/'bin').mkdir()
     text = CLIENT.format(python=sys.executable, log=str(folder/'calls'), volume=str(folder/'volume'),
                          fails=fails)
@@ -88,7 +88,8 @@ def test_a_dry_run_shows_all_and_sends_nothing(data, tmp_path, sync):
     for path, line in zip(files, done.stdout.splitlines()):
         assert line.split() == [file_sha256(path), f'{path.stat().st_size:,}', path.name]
         assert f'vessl storage copy-file {path} {PLACE}' in done.stdout
-    assert 'left out: train.jsonl.gz.index' in done.stdout and done.stdout.splitlines()[-1].startswith('nothing was sent')
+    assert 'left out: train.jsonl.gz.index' in done.stdout
+    assert done.stdout.splitlines()[-1].startswith('nothing was sent')
 
 
 def test_the_script_runs_by_itself_without_the_client(data):
@@ -133,28 +134,29 @@ def spoil(data, what):
     if what == 'names': (data/'link').symlink_to(data/'metadata.json')
 
 
-@pytest.mark.parametrize('what, said', [
+@pytest.mark.parametrize('what, message', [
     ('rows', 'more.jsonl:1'), ('splits', 'problem in two files'), ('secrets', 'run.yaml:1: a password in an '
                                                                               'address'),
     ('weights', 'model.bin: pickled'),
     ('hashes', 'problems.jsonl.gz: is missing'), ('names', 'link: a link or a special file')])
-def test_one_planted_fault_is_named_and_stops_the_upload(what, said, data, tmp_path, sync):
+def test_one_planted_fault_is_named_and_stops_the_upload(what, message, data, tmp_path, sync):
     from wmtp.prepare.upload import POINTS
     spoil(data, what)
     done = sync(data, PLACE, '--check')
     point = next(line for line in done.stdout.splitlines() if line.startswith('NO'))
-    assert done.returncode == 1 and point == f'NO    {POINTS[what]}.' and said in done.stdout and 'hunter2' not in done.stdout
+    assert done.returncode == 1 and point == f'NO    {POINTS[what]}.'
+    assert message in done.stdout and 'hunter2' not in done.stdout
     done = sync(data, PLACE, '--go', path=client(tmp_path))
     assert done.returncode == 1 and 'REFUSED' in done.stdout and not (tmp_path/'calls').exists()
 
 
-@pytest.mark.parametrize('options, said', [
+@pytest.mark.parametrize('options, message', [
     ([PLACE, '--go'], 'the vessl command is missing'), (['--go'], '--go needs a destination'),
     (['s3://bucket/x'], 'is no place in a volume'),
     ([PLACE, '--go', '--check'], 'give one of them')])
-def test_what_cannot_be_done_is_one_line_and_exit_code_2(options, said, data, sync):
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(options, message, data, sync):
     done = sync(data, *options)
-    assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1) and said in done.stderr
+    assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1) and message in done.stderr
 
 
 def test_a_missing_folder_is_one_line(tmp_path, sync):
@@ -171,5 +173,6 @@ def test_a_failing_client_ends_the_upload(data, tmp_path, sync):
 def test_a_checkpoint_that_changed_is_refused(run_folder, sync):
     (run_folder/'step-000010'/'model.safetensors').write_text('{} ')
     done = sync(run_folder, PLACE)
-    assert done.returncode == 1 and 'step-000010/model.safetensors: has changed since the checkpoint was saved' in done.stdout
+    changed = 'step-000010/model.safetensors: has changed since the checkpoint was saved'
+    assert done.returncode == 1 and changed in done.stdout
     assert json.loads((run_folder/'step-000010'/'manifest.json').read_text())['sha256']
