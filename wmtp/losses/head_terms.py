@@ -63,6 +63,7 @@ def per_head(
     raise InputError(f"{name} is {numbers.tolist()}; wanted {n_future} finite numbers, one per head "
                      "(a count of 0 divides as 1)")
 
+# %% ../../nbs/4_losses/40a_head_terms.ipynb #0382555e
 def loss_inputs(
     labels:Tensor, # [batch, seq] token ids, -100 where ignored
     vocab:int, # words of the unembedding
