@@ -189,14 +189,13 @@ def test_check_and_help():
 
 
 @pytest.mark.parametrize('config', ['evaluate', 'evaluate_local'])
-def test_an_evaluation_is_filed_under_its_policy(config, tmp_path, monkeypatch):
+def test_an_evaluation_is_filed_under_its_policy(config, tmp_path):
     "Each policy has a folder of its own, also where a checkpoint or an MLflow run is named; --set save_dir wins."
-    (tmp_path/'settings.ini').write_text('lib_name = wmtp\n')
-    monkeypatch.chdir(tmp_path)
     def folder(source, *changes):
         cfg = load_config(config, [f'models.policy.checkpoint_path={source}', *changes], 'evaluate')
-        return evaluation_folder(cfg.models.policy.checkpoint_path, cfg.save_dir).relative_to(tmp_path)
-    assert str(folder('storage/checkpoints/rho1_local')) == 'storage/evaluations/rho1_local'
-    assert folder('storage/checkpoints/rho1/step-000030').name == 'rho1-step-000030'
-    assert folder(f'runs:/{"0a1b" * 8}/checkpoints/best').name == '0a1b0a1b-best'
-    assert str(folder('storage/checkpoints/rho1', 'save_dir=mine')) == 'mine'
+        return evaluation_folder(cfg.models.policy.checkpoint_path, cfg.save_dir)
+    checkpoints, evaluations = project_root()/'storage/checkpoints', project_root()/'storage/evaluations'
+    assert folder(checkpoints/'rho1_local') == evaluations/'rho1_local'
+    assert folder(checkpoints/'rho1'/'step-000030') == evaluations/'rho1-step-000030'
+    assert folder(f'runs:/{"0a1b" * 8}/checkpoints/best') == evaluations/'0a1b0a1b-best'
+    assert folder(checkpoints/'rho1', f'save_dir={tmp_path}') == tmp_path
