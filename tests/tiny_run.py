@@ -23,7 +23,8 @@ from wmtp.runtime.checkpoint import Checkpoints, load_weights, save_weights
 from wmtp.runtime.interrupt import Interrupted, StopSignals
 from wmtp.runtime.journal import Tracker
 from wmtp.runtime.resume import prepare_run_folder
-from wmtp.runtime.trainer import LossOutput, Trainer, resumed_rows
+from wmtp.runtime.trainer import Trainer, resumed_rows
+from wmtp.runtime.training_loop import LossOutput
 
 
 @dataclass

@@ -21,7 +21,7 @@ from ..losses.value_loss import compute_lm_loss, critic_counts, critic_loss, lm_
 from ..models.value_model import ValueModel
 from .run import Course, Programs, RunResult, Site, choose_examples, conduct, configured_dtype, open_site, run_report, save_model, show_program
 from ..runtime.interrupt import StopSignals
-from ..runtime.trainer import LossOutput
+from ..runtime.training_loop import LossOutput
 from ..evaluation.credit_metrics import summarize_critic
 from ..value_weighting.td_error import compute_td_errors
 from ..viz import plot_by_position, plot_curves, plot_reliability

@@ -31,7 +31,7 @@ from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from .run import Course, Programs, RunResult, Site, choose_examples, conduct, configured_dtype, open_site, run_report, save_model, show_program
 from ..runtime.distributed import gather_flat
 from ..runtime.interrupt import StopSignals
-from ..runtime.trainer import LossOutput
+from ..runtime.training_loop import LossOutput
 from ..evaluation.metrics import compute_pairwise_accuracy, length_only_accuracy
 from ..value_weighting.weight_builder import single_process_gather
 from ..viz import plot_curves
