@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LANGUAGES', 'SOURCES', 'GRADES', 'TEST_COLUMNS', 'check_names', 'level_of_rating', 'unix_lines', 'plain_text',
-           'paired', 'example_text', 'stored_tests', 'number_or_zero', 'source_name', 'problem_record', 'submissions',
-           'labelled_row']
+           'column_pairs', 'example_text', 'stored_tests', 'number_or_zero', 'source_name', 'problem_record',
+           'submissions', 'labelled_row']
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #fd1f78e5
 from ..core import InputError
@@ -21,19 +21,18 @@ def check_names(
     column:str, # source | difficulty | language
     names, # the names that a file gives to 0, 1, 2, ...
 ) -> None:
-    "Nothing, when a file's enumeration is the one that this module reads; else an `InputError` naming the first number that differs."
-    for n, (name, wanted) in enumerate(zip(names, dict(source=SOURCES, difficulty=GRADES,
-                                                       language=LANGUAGES)[column])):
-        plain = {'python': 'python2'}.get(name.lower(), name.lower()).split('_')[0]
-        if plain != wanted.lower():
-            raise InputError(f"{column} {n} is {name} in this file; wanted {wanted}, as in "
-                             f"deepmind/code_contests")
+    "Raise `InputError` at the first number that a file's enumeration names otherwise than this module."
+    ours = dict(source=SOURCES, difficulty=GRADES, language=LANGUAGES)[column]
+    for n, (theirs, our) in enumerate(zip(names, ours)):
+        plain = {'python': 'python2'}.get(theirs.lower(), theirs.lower()).split('_')[0]
+        if plain != our.lower():
+            raise InputError(f"{column} {n} is {theirs} in this file; wanted {our}, as in deepmind/code_contests")
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #468509e8
 def level_of_rating(
     rating:int, # Codeforces' rating of the problem, 0 where there is none
 ) -> int: # 0 unrated, else 1..11
-    "The level of a problem by its rating, in steps of 250 from 800 (conventions 7)."
+    "The level of a problem by its rating, in steps of 250 from 800."
     return min(11, max(1, 1 + (rating - 800) // 250)) if rating > 0 else 0
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #10a74a9c
@@ -55,7 +54,7 @@ def plain_text(
     return unix_lines(value)
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #dcfd0647
-def paired(
+def column_pairs(
     row:dict, # a row of the hub
     column:str, # its column with two lists
     first:str, # name of one list
@@ -67,8 +66,7 @@ def paired(
         raise BadRow('wrong type', f"{column} is {short_json(cell)}; wanted an object of two lists")
     a, b = cell.get(first) or [], cell.get(second) or []
     if len(a) != len(b):
-        raise BadRow('uneven lists', f"{column} has {len(a)} {first} and {len(b)} {second}; wanted as many "
-                                     f"of each")
+        raise BadRow('uneven lists', f"{column} has {len(a)} {first} and {len(b)} {second}; wanted as many of each")
     return [*zip(a, b)]
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #87e483d1
@@ -77,7 +75,7 @@ def example_text(
     n:int=2, # how many to show
 ) -> str: # empty without tests
     "The first tests as they stand in the `input` field."
-    return '\n\n'.join(f'Input:\n{given.rstrip()}\nOutput:\n{wanted.rstrip()}' for given, wanted in tests[:n])
+    return '\n\n'.join(f'Input:\n{given.rstrip()}\nOutput:\n{answer.rstrip()}' for given, answer in tests[:n])
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #d4b2905d
 TEST_COLUMNS = ('public_tests', 'private_tests', 'generated_tests')
@@ -88,15 +86,15 @@ def stored_tests(
     most_chars:int, # of input and output together, for one test
 ) -> tuple[list, int]: # [input, output] pairs; how many the row had
     "The tests to keep beside the data, and the number there were; unusable and very long ones are passed over."
-    kept, n = [], 0
+    tests, n = [], 0
     for column in TEST_COLUMNS:
-        for given, wanted in paired(row, column, 'input', 'output'):
+        for given, answer in column_pairs(row, column, 'input', 'output'):
             n += 1
-            if len(kept) == most: continue
-            try: test = [plain_text(column, given), plain_text(column, wanted)]
+            if len(tests) == most: continue
+            try: test = [plain_text(column, given), plain_text(column, answer)]
             except BadRow: continue
-            if sum(map(len, test)) <= most_chars: kept.append(test)
-    return kept, n
+            if sum(map(len, test)) <= most_chars: tests.append(test)
+    return tests, n
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #b226fdd0
 def number_or_zero(
@@ -130,32 +128,31 @@ def problem_record(
         raise BadRow('no statement', f"{'description' if name else 'name'} is blank; wanted text")
     rating = number_or_zero('cf_rating', row['cf_rating'])
     public = [(plain_text('public_tests', a), plain_text('public_tests', b))
-              for a, b in paired(row, 'public_tests', 'input', 'output')]
+              for a, b in column_pairs(row, 'public_tests', 'input', 'output')]
     tests, n_tests = stored_tests(row, most_tests, most_test_chars)
     source = source_name(number_or_zero('source', row['source']))
     return {'problem': f'{source}/{name}', 'source': source, 'instruction': instruction,
-            'input': example_text(public),
-            'difficulty': level_of_rating(rating),
+            'input': example_text(public), 'difficulty': level_of_rating(rating),
             'difficulty_raw': number_or_zero('difficulty', row['difficulty']),
             'cf_rating': rating, 'cf_tags': [plain_text('cf_tags', tag) for tag in row['cf_tags'] or []],
             'kind': 'stdin', 'input_file': plain_text('input_file', row.get('input_file')),
-            'output_file': plain_text('output_file', row.get('output_file')), 'n_tests': n_tests,
-            'tests': tests}
+            'output_file': plain_text('output_file', row.get('output_file')),
+            'n_tests': n_tests, 'tests': tests}
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #9e86d2a9
 def submissions(
     row:dict, # a row of the hub
-): # yields (is_correct, place in its column, name of the language, text as stored)
-    "Every submission of a row, correct ones first, each column in its own order; a number outside the enumeration is language unknown."
+): # yields (is_correct, position in its column, name of the language, text as stored)
+    "Every submission of a row, correct ones first; a number outside the enumeration is language unknown."
     for column, label in (('solutions', True), ('incorrect_solutions', False)):
-        for place, (n, text) in enumerate(paired(row, column, 'language', 'solution')):
-            yield label, place, LANGUAGES[n] if n in range(len(LANGUAGES)) else 'unknown', text
+        for position, (n, text) in enumerate(column_pairs(row, column, 'language', 'solution')):
+            yield label, position, LANGUAGES[n] if n in range(len(LANGUAGES)) else 'unknown', text
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #cf21f9a2
 def labelled_row(
     record:dict, # from `problem_record`, or of a benchmark
     is_correct:bool,
-    place:int, # of the program in its column
+    position:int, # of the program in its column
     language:str, # python3 | python2
     code:str, # the program
     n_tokens:int, # of BOS, prompt, program and EOS together
@@ -164,8 +161,7 @@ def labelled_row(
     shared = {name: record[name] for name in ('source', 'difficulty', 'difficulty_raw', 'cf_rating',
                                               'cf_tags')}
     return {'instruction': record['instruction'], 'input': record['input'], 'output': code,
-            'task_id': f"{record['problem']}_{'correct' if is_correct else 'incorrect'}_{place}",
+            'task_id': f"{record['problem']}_{'correct' if is_correct else 'incorrect'}_{position}",
             'is_correct': is_correct,
             'metadata': {**shared, 'has_tests': record['n_tests'] > 0, 'problem': record['problem'],
-                         'language': language,
-                         'n_tokens': n_tokens}}
+                         'language': language, 'n_tokens': n_tokens}}

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from ..core import InputError
 from .codecontests import level_of_rating
 from ..data.collate import prompt_text
-from .programs import check_program, program_digest
+from .programs import parse_program, program_digest
 from ..data.schema import METADATA_TYPES, BadRow, check_row, numbered_lines, parse_line, problem_id
 
 # %% ../../nbs/appendix/prepare/15e_file_report.ipynb #7fb52d3b
@@ -154,7 +154,7 @@ def check_program_of(self:FileReport,
                          ODD_LINES.search(row['instruction'] + row['input'] + code))):
         if found: self.counts['text'][kind] += 1
     if not programs: return None
-    try: return program_digest(check_program(code.replace('\r\n', '\n')))
+    try: return program_digest(parse_program(code.replace('\r\n', '\n')))
     except BadRow as bad: self.faults.add(f'program: {bad.kind}', f'{place}: {bad}')
 
 # %% ../../nbs/appendix/prepare/15e_file_report.ipynb #2f5d64db

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .codecontests import labelled_row, plain_text, problem_record, submissions
 from ..data.collate import prompt_text
-from .programs import MAX_CHARS, check_program, program_digest
+from .programs import MAX_CHARS, parse_program, program_digest
 from ..data.schema import BadRow
 from .shards import Shard, read_shard, shard_identity
 
@@ -95,7 +95,7 @@ def prepare_problem(
         try:
             if n_tokens > settings.max_tokens:
                 raise BadRow('too many tokens', f"{n_tokens} tokens; wanted at most {settings.max_tokens}")
-            if code not in known: known[code] = program_digest(check_program(code))
+            if code not in known: known[code] = program_digest(parse_program(code))
         except BadRow as bad: done.dropped[bad.kind] += 1
         else:
             done.rows.append(labelled_row(record, label, place, language, code, n_tokens))

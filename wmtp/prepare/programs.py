@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_CHARS', 'MAX_DEPTH', 'SILENT', 'LOOK_UP', 'BUILTINS', 'FUNCTIONS', 'NAMED', 'BOTH', 'AGAIN', 'CAPPED', 'idle',
-           'telling', 'levels', 'check_program', 'bound_in', 'free_names', 'spelled', 'normal_form', 'program_digest',
+           'telling', 'levels', 'parse_program', 'bound_in', 'free_names', 'spelled', 'normal_form', 'program_digest',
            'drawn', 'verdicts']
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #99e21a11
@@ -54,7 +54,7 @@ def levels(
         found.append(below)
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #0a86da69
-def check_program(
+def parse_program(
     code:str, # as a reader gave it, `\n` as line end
 ) -> list[ast.AST]: # the nodes of its syntax tree, level by level
     "The nodes of a program that this Python compiles; any other is a `BadRow` whose kind says why. Nothing is run."
@@ -94,7 +94,7 @@ def bound_in(
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #7e20e004
 def free_names(
-    nodes:list, # from `check_program`
+    nodes:list, # from `parse_program`
 ) -> set[str]: # names whose spelling does not matter
     "The names that a program binds and that nothing outside its own scoping can see."
     bound, kept = set(), set(BUILTINS)
@@ -130,7 +130,7 @@ def spelled(
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #fd34b2c0
 def normal_form(
-    nodes:list, # from `check_program`
+    nodes:list, # from `parse_program`
 ) -> str:
     "A text that is equal for programs that differ in layout and names only, and different for all others."
     free, number, parts = free_names(nodes), {}, []
@@ -144,7 +144,7 @@ def normal_form(
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #d0af29ed
 def program_digest(
-    nodes:list, # from `check_program`
+    nodes:list, # from `parse_program`
 ) -> str: # 32 hexadecimal digits
     "A digest of the normal form: equal for near-identical programs."
     return hashlib.blake2b(normal_form(nodes).encode('utf-8', 'backslashreplace'), digest_size=16).hexdigest()

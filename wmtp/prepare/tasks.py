@@ -9,7 +9,7 @@ __all__ = ['UNRATED', 'MBPP_TYPES', 'HUMANEVAL_TYPES', 'TASKS', 'mbpp_split', 'm
 # %% ../../nbs/appendix/prepare/11b_tasks.ipynb #4ccac49c
 from ..core import InputError
 from .codecontests import plain_text
-from .programs import check_program
+from .programs import parse_program
 from ..data.schema import DECODER, BadRow, check_types, numbered_lines
 
 # %% ../../nbs/appendix/prepare/11b_tasks.ipynb #7ee41516
@@ -64,7 +64,7 @@ def read_tasks(
     for place, task in tasks:
         try:
             split, record, code = TASKS[name](task)
-            check_program(code)
+            parse_program(code)
         except BadRow as bad:
             raise InputError(f"{place}: {bad} (is this {name}? get the file again)") from None
         first = seen.setdefault(record['problem'], place)
