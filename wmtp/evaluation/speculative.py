@@ -12,9 +12,7 @@ from ..core import InputError
 def acceptance(
     generations:list, # of Generation, written with `speculative=True`
     n_future:int, # heads of the model
-# passes, tokens_per_pass, length_share {1: ...}, head_acceptance {2: ...}; ready for JSON, None where
-# nothing was counted
-) -> dict:
+) -> dict: # passes, tokens_per_pass, length_share {1: ...}, head_acceptance {2: ...}; None = nothing to count
     "How many tokens the passes gave, and how often each head's draft held once those before it did."
     if any(g.accepted is None for g in generations):
         raise InputError('acceptance of answers that were written without drafts; wanted generate(..., '
@@ -33,5 +31,5 @@ def speedup_bound(
     n_trunk:int, # blocks below the heads
     n_future:int, # heads
 ) -> float: # times plain decoding
-    "The most that speculation can gain where a pass costs what its blocks cost, however many positions it reads."
+    "The most that speculation can gain where a pass costs what its blocks cost, for any number of positions."
     return tokens_per_pass * (n_trunk + 1) / (n_trunk + n_future)
