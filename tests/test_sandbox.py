@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from wmtp.core import RunError
-from wmtp.evaluation.benchmarks import check_references, humaneval, mbpp, microcode, read_lines
+from wmtp.evaluation.benchmarks import (
+    check_references, humaneval_benchmark, mbpp_benchmark, microcode_benchmark, read_lines)
 from wmtp.prepare.publish import prepare_benchmark
 from wmtp.sandbox import client, sandbox
 from wmtp.sandbox.client import RUNGS, Server, by_calls, by_test
@@ -295,7 +296,7 @@ def test_same_program_same_verdict(jailed):
 
 def test_every_program_of_microcodes_test_split(jailed):
     "Each of 1156: passed if and only if it is labelled correct."
-    tasks = {t.task_id: t for t in microcode().tasks}
+    tasks = {t.task_id: t for t in microcode_benchmark().tasks}
     rows = read_lines(ROOT/'storage/datasets/microcode/test.jsonl.gz')
     def agrees(row):
         calls = list(tasks[row['metadata']['problem']].calls)
@@ -307,17 +308,18 @@ def test_every_program_of_microcodes_test_split(jailed):
 @needs_files
 @pytest.mark.filterwarnings('ignore:invalid escape sequence')
 def test_references_pass(jailed):
-    assert check_references(humaneval()) == {'passed': 164, 'of': 164, 'known_to_fail': []}
-    assert check_references(mbpp('all', 0)) == {'passed': 972, 'of': 974,
-                                                'known_to_fail': ['mbpp/367', 'mbpp/927']}
-    assert (len(mbpp().tasks), mbpp().failing) == (500, ('mbpp/367',))
+    assert check_references(humaneval_benchmark()) == {'passed': 164, 'of': 164, 'known_to_fail': []}
+    assert check_references(mbpp_benchmark('all', 0)) == {
+        'passed': 972, 'of': 974, 'known_to_fail': ['mbpp/367', 'mbpp/927']}
+    assert (len(mbpp_benchmark().tasks), mbpp_benchmark().failing) == (500, ('mbpp/367',))
 
 
 @needs_files
 @pytest.mark.filterwarnings('ignore:invalid escape sequence')
 def test_a_prepared_folder_holds_the_same_tasks(tmp_path):
     "What scripts/setup_datasets.py makes of a published file gives the same prompts, tests and references."
-    for name, make, file in [('mbpp', mbpp, 'mbpp.jsonl'), ('humaneval', humaneval, 'HumanEval.jsonl.gz')]:
+    for name, make, file in [('mbpp', mbpp_benchmark, 'mbpp.jsonl'),
+                             ('humaneval', humaneval_benchmark, 'HumanEval.jsonl.gz')]:
         prepare_benchmark(name, Path(REAL)/file, tmp_path/name,
                           ROOT/'storage/datasets/microcode/tokenizer.model')
         assert make(path=tmp_path/name).tasks == make(path=Path(REAL)/file).tasks
@@ -330,7 +332,7 @@ def test_verdicts_are_those_of_a_plain_harness(jailed):
 
     Run with the test in one process, as published harnesses do, as many pass, and the same ones."""
     rng, jobs = random.Random(0), []
-    for task in rng.sample([*humaneval().tasks, *mbpp('all', 0).tasks], 120):
+    for task in rng.sample([*humaneval_benchmark().tasks, *mbpp_benchmark('all', 0).tasks], 120):
         tree = ast.parse(task.reference)
         numbers = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) is int]
         for number in rng.sample(numbers, min(1, len(numbers))):

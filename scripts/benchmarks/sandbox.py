@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from measure import median, table, timed
 
-from wmtp.evaluation.benchmarks import microcode
+from wmtp.evaluation.benchmarks import microcode_benchmark
 from wmtp.sandbox.client import by_calls, by_test
 from wmtp.sandbox.sandbox import Sandbox, self_test
 
@@ -20,7 +20,7 @@ TEST = 'def check(candidate):\n    for i in range(10): assert candidate(i) == i 
 def run(draws, device):
     "Milliseconds per program on one server, and programs per second on all."
     took = timed(self_test)
-    tasks = microcode().tasks
+    tasks = microcode_benchmark().tasks
     program = 'def f(x): return x + 1'
     with Sandbox(workers=1) as one, Sandbox() as all_servers, ThreadPoolExecutor(all_servers.workers) as threads:
         works = {'python -I -c pass (floor)': lambda: subprocess.run([sys.executable, '-I', '-c', 'pass'],

@@ -33,12 +33,12 @@ def bootstrap_interval(
     draws:int=2000, # times the problems are drawn anew
     level:float=.95, # share of the draws inside
 ) -> tuple[float, float]: # lower, upper
-    "The interval that holds the middle `level` of the means of problems drawn anew with replacement (percentile bootstrap)."
+    "The middle `level` of the means of problems drawn anew with replacement (percentile bootstrap)."
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2: raise InputError(f'an interval over {len(values)} problems; wanted at least 2')
-    drawn = np.random.default_rng(derive_seed('bootstrap', seed)).integers(0, len(values),
-                                                                           (draws, len(values)))
-    low, high = np.quantile(values[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    rng = np.random.default_rng(derive_seed('bootstrap', seed))
+    problems = rng.integers(0, len(values), (draws, len(values)))
+    low, high = np.quantile(values[problems].mean(1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 # %% ../../nbs/7_evaluation/72_pass_at_k.ipynb #54ef4208
@@ -47,7 +47,7 @@ def summarise(
     ks, # which k
     seed:int=0, # of the bootstrap
 ) -> dict: # pass_at_1, pass_at_1_low, pass_at_1_high, ... and problems, samples
-    "pass@k over problems for each k, with 95 % intervals by bootstrap over problems (none for a single problem)."
+    "pass@k over problems for each k, with 95 % bootstrap intervals where there is more than one problem."
     counts = list(counts)
     if not counts: raise InputError('no problem was judged; wanted at least one')
     summary = {'problems': len(counts), 'samples': sum(n for n, _ in counts)}

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 from ..config.load import check_paths, config_sha256, project_root, resolve_path, to_yaml
 from ..core import InputError, file_sha256, resolve_device, resolve_dtype
 from ..data.tokenizer import Tokenizer, load_tokenizer
-from ..evaluation.benchmarks import Benchmark, check_references, completed, judge, load_benchmark
+from ..evaluation.benchmarks import Benchmark, check_references, load_benchmark
 from ..evaluation.generate import Generation, generate
 from ..evaluation.pass_at_k import summarise
 from ..evaluation.samples import answer_values, do_units, failure_counts, in_units, make_requests, read_unit, reranking
@@ -119,7 +119,7 @@ def write_unit(
                        benchmark.stop, g.batch_size, g.speculative,
                        continues=not cfg.benchmark.name.startswith('microcode'))
     tasks = [benchmark.tasks[r.task] for r in unit]
-    return [{'task_id': task.task_id, 'sample': r.sample, 'solution': completed(benchmark, task, a.text),
+    return [{'task_id': task.task_id, 'sample': r.sample, 'solution': benchmark.program(task, a.text),
              'completion': a.text, 'ids': a.ids,
              'finish': a.finish, 'n_steps': a.n_steps, 'accepted': a.accepted}
              for r, task, a in zip(unit, tasks, answers)]
@@ -134,7 +134,7 @@ def run_unit(
 ) -> list: # [dict], one row per request
     "The verdicts on the programs of one unit."
     jobs = list(dict.fromkeys((r.task, row['solution']) for r, row in zip(unit, rows)))
-    run = lambda job: judge(benchmark, benchmark.tasks[job[0]], job[1], cfg.sandbox.timeout_s, sandbox)
+    run = lambda job: benchmark.verdict(benchmark.tasks[job[0]], job[1], cfg.sandbox.timeout_s, sandbox)
     with ThreadPoolExecutor(sandbox.workers) as threads: found = dict(zip(jobs, threads.map(run, jobs)))
     verdicts = [found[r.task, row['solution']] for r, row in zip(unit, rows)]
     return [{'task_id': row['task_id'], 'sample': row['sample'], 'passed': v.passed, 'reason': v.reason,
@@ -290,7 +290,7 @@ def open_run(cfg, judged:Judged, benchmark:Benchmark, resume:str|None, log) -> t
     replace_text(place.path/'run.yaml', to_yaml(cfg))
     return place, place.path
 
-def progress(log, what:str, every:int) -> Callable: # told(done, of)
+def progress(log, what:str, every:int) -> Callable: # on_progress(done, of)
     "A line after every so many units and after the last."
     return lambda done, of: log(f"{what} {done}/{of} units") if done % every == 0 or done == of else None
 
