@@ -124,25 +124,22 @@ class CausalDecoder:
         "Apply `work` to every tensor of the cache."
         for layer in self.cache.layers: layer.keys, layer.values = work(layer.keys), work(layer.values)
 
-# %% ../../nbs/appendix/decoding/69a_decoder.ipynb #3e0374a8
-@patch
-def shrink(self:CausalDecoder, rows):
-    "Forget all rows but these."
-    self.mask = self.mask[rows]
-    used = int(self.mask.any(0).nonzero()[0])
-    self.mask = self.mask[:, used:]
-    self.map_cache(lambda x: x[rows, :, used:])
+    def shrink(self, rows):
+        "Forget all rows but these."
+        self.mask = self.mask[rows]
+        used = int(self.mask.any(0).nonzero()[0])
+        self.mask = self.mask[:, used:]
+        self.map_cache(lambda x: x[rows, :, used:])
 
-@patch
-def admit(self:CausalDecoder, rows, new):
-    "Put the rows of another decoder in the place of these."
-    width, short = new.mask.shape[1], max(0, new.mask.shape[1] - self.mask.shape[1])
-    self.mask = F.pad(self.mask, (short, 0), value=False)
-    self.map_cache(lambda x: F.pad(x, (0, 0, short, 0)))
-    self.mask[rows] = F.pad(new.mask, (self.mask.shape[1] - width, 0), value=False)
-    for layer, other in zip(self.cache.layers, new.cache.layers):
-        layer.keys[rows, :, -width:], layer.values[rows, :, -width:] = other.keys, other.values
-    self.shrink(torch.arange(len(self.mask), device=self.device))
+    def admit(self, rows, new):
+        "Put the rows of another decoder in the place of these."
+        width, short = new.mask.shape[1], max(0, new.mask.shape[1] - self.mask.shape[1])
+        self.mask = F.pad(self.mask, (short, 0), value=False)
+        self.map_cache(lambda x: F.pad(x, (0, 0, short, 0)))
+        self.mask[rows] = F.pad(new.mask, (self.mask.shape[1] - width, 0), value=False)
+        for layer, other in zip(self.cache.layers, new.cache.layers):
+            layer.keys[rows, :, -width:], layer.values[rows, :, -width:] = other.keys, other.values
+        self.shrink(torch.arange(len(self.mask), device=self.device))
 
 # %% ../../nbs/appendix/decoding/69a_decoder.ipynb #a92dd47e
 def check_attention(model:PreTrainedModel):
