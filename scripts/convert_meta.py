@@ -1,23 +1,26 @@
 """Turn a checkpoint as Meta publishes it into a model folder, or back.
 
-  python scripts/convert_meta.py downloads/7B_1T_4 storage/models/mtp_7b --tokenizer downloads/tokenizer.model \\
-      --origin 'facebook/multi-token-prediction 7B_1T_4'
+  python scripts/convert_meta.py downloads/7B_1T_4 storage/models/mtp_7b \\
+      --tokenizer downloads/tokenizer.model --origin 'facebook/multi-token-prediction 7B_1T_4'
   python scripts/convert_meta.py storage/models/mtp_7b elsewhere/7B_1T_4 --back
 
-There: SOURCE holds consolidated.pth and params.json, and tokenizer.model unless --tokenizer names it. TARGET gets config.json,
-model.safetensors (in shards when large), tokenizer.model and metadata.json with the SHA-256 of every file. Tensors, names and dtype
-stay as they are. Memory: one shard. Time: 8 seconds a GB there and 15 back on two busy cores (7B in float16 has 13.5 GB).
+There: SOURCE holds consolidated.pth and params.json, and tokenizer.model unless --tokenizer names it.
+TARGET gets config.json, model.safetensors (in shards when large), tokenizer.model and metadata.json with
+the SHA-256 of every file. Tensors, names and dtype stay as they are. Memory: one shard. Time: 8 seconds a
+GB there and 15 back on two busy cores (7B in float16 has 13.5 GB).
 
-Back: SOURCE is such a folder, or that of a trained policy; TARGET gets consolidated.pth, params.json and tokenizer.model.
+Back: SOURCE is such a folder, or that of a trained policy; TARGET gets consolidated.pth, params.json and
+tokenizer.model.
 
-TARGET must not exist. Whatever does not fit (a missing, extra or mis-shaped weight, mixed dtypes, a damaged file, a pickle that holds
-more than tensors, a rope_theta that the file contradicts) ends in one line and exit code 2, and nothing is left behind.
+TARGET must not exist. Whatever does not fit (a missing, extra or misshapen weight, mixed dtypes, a
+damaged file, a pickle that holds more than tensors, a rope_theta that the file contradicts) ends in one
+line and exit code 2, and nothing is left behind.
 """
 import argparse
 import sys
 
-from wmtp.core import InputError
 from wmtp.convert.meta import SHARD_BYTES, convert_from_meta, convert_to_meta
+from wmtp.core import InputError
 
 
 def main():
@@ -27,8 +30,8 @@ def main():
     p.add_argument('--back', action='store_true', help='from a model folder to the files Meta publishes')
     p.add_argument('--tokenizer', metavar='FILE',
                    help='tokenizer.model, where it lies outside SOURCE (in the MTP release: one level up)')
-    p.add_argument('--origin', metavar='TEXT', help="where the weights come from, for metadata.json; "
-                                                    "default: SOURCE's name")
+    p.add_argument('--origin', metavar='TEXT',
+                   help="where the weights come from, for metadata.json; default: SOURCE's name")
     p.add_argument('--rope-theta', type=float, metavar='X',
                    help='if you know it: refuse a params.json that says otherwise')
     p.add_argument('--max-seq-len', type=int, default=4096, metavar='N',
@@ -42,17 +45,17 @@ def main():
     try:
         if a.back: hashes = convert_to_meta(a.source, a.target)
         else:
-            facts = convert_from_meta(a.source, a.target, a.tokenizer, a.origin, a.rope_theta, a.max_seq_len,
-                                      int(a.shard_gb * 1e9))
-            hashes = facts['files']
-            print(f"{facts['n_parameters']:,} parameters, {facts['dtype']}, unchanged")
+            record = convert_from_meta(a.source, a.target, a.tokenizer, a.origin, a.rope_theta, a.max_seq_len,
+                                       int(a.shard_gb * 1e9))
+            hashes = record['files']
+            print(f"{record['n_parameters']:,} parameters, {record['dtype']}, unchanged")
     except InputError as e:
         print(e, file=sys.stderr)
         return 2
     for name, digest in hashes.items(): print(f'{digest[:16]}  {name}')
     if not a.back:
-        print(f'next: python scripts/slice_model.py {a.target} TARGET for a small one, or give {a.target} to '
-              f'a run')
+        print(f'next: python scripts/slice_model.py {a.target} TARGET for a small one, '
+              f'or give {a.target} to a run')
     return 0
 
 

@@ -1,10 +1,11 @@
-"""Brings Meta's own `llama/*.py` beside ours, for those whom Meta gave access, so that notebook 19a can compare the two.
+"""Bring Meta's own `llama/*.py` beside ours, if Meta gave you access; notebook 19a then compares the two.
 
-    python scripts/fetch_meta_reference.py                 # into vendor/meta_llama/reference/, which git ignores
+    python scripts/fetch_meta_reference.py           # into vendor/meta_llama/reference/, which git ignores
     python scripts/fetch_meta_reference.py --revision main
 
 The files are Meta's, under its Multi-token Prediction Research License: accept it at
-https://huggingface.co/facebook/multi-token-prediction and run `hf auth login` first. Nothing of them may be committed.
+https://huggingface.co/facebook/multi-token-prediction and run `hf auth login` first. Nothing of them may be
+committed.
 """
 import argparse
 import shutil
@@ -12,7 +13,8 @@ import sys
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (EntryNotFoundError, GatedRepoError, HfHubHTTPError,
+                                    LocalEntryNotFoundError, RepositoryNotFoundError)
 
 from wmtp.core import file_sha256
 
@@ -30,8 +32,8 @@ def fetch(revision):
     for name, path in zip(FILES, cached):
         shutil.copyfile(path, FOLDER/name)
         print(f'{file_sha256(FOLDER/name)}  {name}')
-    print(f'{REPO} at {commit}: now compare by `nbdev_test --flags net --path '
-          f'nbs/2_models/19a_meta_llama.ipynb`')
+    print(f'{REPO} at {commit}: now compare by '
+          f'`nbdev_test --flags net --path nbs/2_models/19a_meta_llama.ipynb`')
 
 
 def main():

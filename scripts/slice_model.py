@@ -1,13 +1,15 @@
-"""Cut a small policy out of a big one: evenly spaced blocks, heads, channels and feed-forward units, the same tokenizer.
+"""Cut a small policy out of a big one: evenly spaced blocks, heads, channels, units; the same tokenizer.
 
   python scripts/slice_model.py storage/models/mtp_7b storage/models/mtp_sliced \\
       --dim 256 --n-layers 8 --n-heads 8 --head-dim 32 --hidden-dim 688
 
-A size that is not given stays as it is; with fewer --n-future-tokens the trunk keeps its length. --head-dim must divide the big model's,
-so that every kept pair of coordinates goes on turning at its frequency. --n-layers counts all blocks, along with those of the heads.
+A size that is not given stays as it is; with fewer --n-future-tokens the trunk keeps its length.
+--head-dim must divide the big model's, so that every kept pair of coordinates goes on turning at its
+frequency. --n-layers counts all blocks, along with those of the heads.
 
-From a folder of any size only what is kept is read into memory. The vocabulary stays whole: with 32,000 tokens and dim 256 the two
-embeddings alone are 16.4 million parameters. The result is a start for training, not a model to use: it has lost most of what it knew.
+From a folder of any size only what is kept is read into memory. The vocabulary stays whole: with 32,000
+tokens and dim 256 the two embeddings alone are 16.4 million parameters. The result is a start for
+training, not a model to use: it has lost most of what it knew.
 
 TARGET must not exist. Sizes that the big model does not contain end in one line and exit code 2.
 """
@@ -17,14 +19,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from wmtp.core import InputError
 from wmtp.convert.meta import new_folder
 from wmtp.convert.slice import slice_mtp
+from wmtp.core import InputError
 
 SIZES = {'dim': 'width of the hidden state', 'n-layers': 'all blocks, those of the heads among them',
-         'n-heads': 'of attention',
-         'n-kv-heads': 'groups of keys and values', 'head-dim': 'coordinates of one attention head',
-         'hidden-dim': 'feed-forward width',
+         'n-heads': 'of attention', 'n-kv-heads': 'groups of keys and values',
+         'head-dim': 'coordinates of one attention head', 'hidden-dim': 'feed-forward width',
          'n-future-tokens': 'heads for future tokens', 'max-seq-len': 'longest row'}
 
 
@@ -39,16 +40,15 @@ def main():
         policy = slice_mtp(a.source, **sizes)
         with new_folder(a.target) as part:
             policy.save_pretrained(part)
-            found = [file for file in Path(a.source).iterdir() if file.name.startswith('tokenizer')
-                     and file.is_file()]
-            for file in found: shutil.copyfile(file, part/file.name)
+            tokenizer_files = [file for file in Path(a.source).glob('tokenizer*') if file.is_file()]
+            for file in tokenizer_files: shutil.copyfile(file, part/file.name)
     except InputError as e:
         print(e, file=sys.stderr)
         return 2
     facts = policy.describe()
     print(json.dumps({name: facts[name] for name in [*sizes, 'dtype']}))
     print(f"{facts['n_parameters']:,} parameters in {a.target}"
-          + ('' if found else '; no tokenizer in the source, so none here'))
+          + ('' if tokenizer_files else '; no tokenizer in the source, so none here'))
     return 0
 
 
