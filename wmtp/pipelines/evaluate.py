@@ -39,7 +39,7 @@ from ..runtime.checkpoint import replace_text
 from ..runtime.distributed import broadcast, join_processes
 from ..runtime.journal import Tracker
 from ..runtime.resume import check_same_run, prepare_run_folder
-from ..runtime.tracking import MLflowCopy, tracking_place
+from ..runtime.tracking import MLflowCopy, resolve_tracking
 from ..viz import program_html, report_html, small_figure
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #73da3942
@@ -324,7 +324,7 @@ def finish(cfg, folder:Path, summary:dict, j:Judgement, mlflow:MLflowCopy|None) 
     replace_text(folder/'report.html', evaluation_page(summary, j, cfg.report.n_examples))
     Tracker(folder, 0).log(0, {f'eval/{name}': x for name, x in summary['metrics'].items() if x is not None})
     for name in ('summary.json', 'report.html', 'samples.jsonl', 'verdicts.jsonl') if mlflow else ():
-        mlflow.artifact(folder/name)
+        mlflow.log_artifact(folder/name)
     return RunResult(summary, [], folder)
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #8f56491f
@@ -339,7 +339,7 @@ def run_evaluate(
     device, rank, n_ranks = join_processes(resolve_device(cfg.runtime.device))
     if rank: log = lambda line: None
     benchmark, s, m = open_benchmark(cfg), cfg.sandbox, cfg.mlflow
-    where = tracking_place(m.tracking_uri, project_root()/'storage'/'mlflow') if m.enabled else None
+    where = resolve_tracking(m.tracking_uri, project_root()/'storage'/'mlflow') if m.enabled else None
     with Sandbox(workers=s.workers, memory=s.memory_mib << 20) as sandbox:
         references = broadcast(check_references(benchmark, sandbox) if rank == 0 else None)
         log(f"{benchmark.name}: {references['passed']} of {references['of']} reference solutions pass; jail: "

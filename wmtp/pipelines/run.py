@@ -36,7 +36,7 @@ from ..runtime.distributed import broadcast, count_steps, join_processes
 from ..runtime.interrupt import Interrupted, StopSignals
 from ..runtime.journal import Tracker, read_journal
 from ..runtime.resume import check_same_run, prepare_run_folder
-from ..runtime.tracking import MLflowCopy, tracking_place
+from ..runtime.tracking import MLflowCopy, resolve_tracking
 from ..runtime.trainer import Trainer, resumed_rows
 from ..viz import report_html, tokens_html
 
@@ -189,7 +189,7 @@ def open_site(
     if dtype == torch.bfloat16 and not multiplies_bfloat16(device):
         log(f"warning: this {device.type} multiplies bfloat16 by emulation, many times slower than float32; "
             f"set runtime.dtype=auto")
-    if cfg.mlflow.enabled: tracking_place(cfg.mlflow.tracking_uri, project_root()/'storage'/'mlflow')
+    if cfg.mlflow.enabled: resolve_tracking(cfg.mlflow.tracking_uri, project_root()/'storage'/'mlflow')
     tokenizer = load_tokenizer(resolve_path(cfg.tokenizer.path))
     train, valid = train_and_valid(cfg, tokenizer, log)
     for side, programs in (('train', train), ('held out', valid)):
@@ -297,7 +297,7 @@ def open_mlflow(site:Site, folder:Path) -> MLflowCopy|None:
     "A started copy of the run's journal, or None where MLflow is switched off and on ranks other than 0."
     m = site.cfg.mlflow
     if not m.enabled or site.rank: return None
-    uri, artifacts = tracking_place(m.tracking_uri, project_root()/'storage'/'mlflow')
+    uri, artifacts = resolve_tracking(m.tracking_uri, project_root()/'storage'/'mlflow')
     tags = {'git_commit': str(git_commit()), 'data_sha256': site.data_sha256['train']}
     copy = MLflowCopy(folder, uri, artifacts, m.experiment, config=OmegaConf.to_container(site.cfg),
                       run_yaml=to_yaml(site.cfg), tags=tags)
@@ -393,6 +393,6 @@ def conduct(
 def close_mlflow(mlflow:MLflowCopy, status:str, done:RunResult|None):
     "Hand over the report and the best checkpoint of a finished run and close the MLflow run."
     if done:
-        for name in ('report.html', 'summary.json'): mlflow.artifact(done.save_dir/name)
-        mlflow.artifact(Path(done.summary['checkpoint']['best']), 'checkpoints/best')
+        for name in ('report.html', 'summary.json'): mlflow.log_artifact(done.save_dir/name)
+        mlflow.log_artifact(Path(done.summary['checkpoint']['best']), 'checkpoints/best')
     mlflow.finish(status, wait=10. if status == 'FINISHED' else 3.)

@@ -24,7 +24,7 @@ from .run import INDEX_CONVENTION, RunResult, Site
 from ..runtime.artifact import fetch_artifact
 from ..runtime.checkpoint import read_names, verify_checkpoint
 from ..runtime.interrupt import StopSignals
-from ..runtime.tracking import tracking_place
+from ..runtime.tracking import resolve_tracking
 from ..value_weighting.advantage import compute_advantages
 from ..value_weighting.weight_builder import build_window_weights, smooth_beta, solve_beta
 
@@ -37,7 +37,7 @@ def find_checkpoint(
     tracking_uri:str|None=None,
 ) -> Path: # a whole checkpoint folder
     "The checkpoint that is meant, the best one of a run, verified; an `InputError` where there is none."
-    place = tracking_place(tracking_uri, project_root()/'storage'/'mlflow')[0]
+    place = resolve_tracking(tracking_uri, project_root()/'storage'/'mlflow')[0]
     folder = fetch_artifact(source, cache, place) if source.startswith('runs:/') else resolve_path(source)
     if (folder/'checkpoints.json').is_file():
         names = read_names(folder)

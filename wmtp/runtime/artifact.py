@@ -27,7 +27,7 @@ def parse_run_uri(
 def fetch_artifact(
     uri:str, # runs:/<id>/<artifact path>
     folder, # existing; the files go below it
-    tracking_uri:str, # from `tracking_place`
+    tracking_uri:str, # from `resolve_tracking`
 ) -> Path: # local folder with the artifact's files
     "The artifact that an address names, downloaded; an `InputError` where there is none."
     from mlflow.exceptions import MlflowException
