@@ -23,26 +23,26 @@ from .shards import Shard
 
 # %% ../../nbs/appendix/prepare/15b_parallel.ipynb #a80eb352
 class Progress:
-    "Shows how much of a number of bytes is done."
+    "How much of a number of bytes is done, on a terminal or as a line now and then."
     def __init__(self,
         total:int, # bytes
         out=None, # where to show it; None = stderr
         every:float=10., # seconds between two lines where there is no terminal
     ):
         self.total, self.out, self.every = max(total, 1), out or sys.stderr, every
-        self.began, self.spoke, self.first = time.monotonic(), 0., None
+        self.began, self.shown_at, self.first = time.monotonic(), 0., None
         self.bar = tqdm(total=total, unit='B', unit_scale=True, desc='preparing',
                         file=self.out) if self.out.isatty() else None
 
     def show(self,
         done:float, # bytes
     ):
-        "Says it, if it is time to."
+        "Show it, if it is time to."
         if self.first is None: self.first = done
         now = time.monotonic()
         if self.bar is not None: self.bar.update(int(done) - self.bar.n)
-        elif now - self.spoke >= self.every or done >= self.total:
-            self.spoke, rate = now, (done - self.first) / max(now - self.began, 1e-9)
+        elif now - self.shown_at >= self.every or done >= self.total:
+            self.shown_at, rate = now, (done - self.first) / max(now - self.began, 1e-9)
             left = tqdm.format_interval((self.total - done) / rate) if rate else '?'
             size = tqdm.format_sizeof(self.total, 'B')
             print(f'preparing: {100 * done / self.total:.0f} % of {size}, {left} left', file=self.out,
@@ -60,7 +60,7 @@ def start_worker(
     settings:Settings,
     shares, # shared array: the share of each shard that is done, and at the end whether to stop
 ):
-    "Prepares a process for `work`."
+    "Prepare a process for `work`."
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     worker.update(tokenizer=load_tokenizer(tokenizer_path), folder=folder, settings=settings, shares=shares)
@@ -69,11 +69,12 @@ def work(
     number:int, # of the shard
     shard:Shard,
 ) -> dict: # the state record
-    "Makes one part in a worker process."
-    def tell(share):
+    "Make one part in a worker process."
+    def on_progress(share):
         worker['shares'][number] = share
         if worker['shares'][-1]: raise RunError("stopped, because another process failed")
-    return write_part(shard, number, worker['folder'], worker['tokenizer'], worker['settings'], tell)
+    return write_part(shard, number, worker['folder'], worker['tokenizer'], worker['settings'],
+                      on_progress)
 
 # %% ../../nbs/appendix/prepare/15b_parallel.ipynb #930406c6
 def several_processes(
@@ -84,7 +85,7 @@ def several_processes(
     num_proc:int, # processes
     progress:Progress,
 ) -> list[dict]: # the state record of each shard
-    "Makes all parts with some processes."
+    "Make all parts with some processes."
     context = multiprocessing.get_context('spawn')
     shares = context.Array('d', len(shards) + 1)
     show = lambda: progress.show(sum(shard.size * share for shard, share in zip(shards, shares)))
@@ -100,9 +101,8 @@ def several_processes(
                     if future.done(): future.result()
             return [futures[number].result() for number in range(len(shards))]
         except BrokenProcessPool:
-            raise RunError("a process was ended from outside, perhaps for its memory; finished shards are "
-                           "kept: "
-                           "run the same command again, with a smaller --num-proc if it happens again") from None
+            raise RunError("a process was ended from outside, perhaps for its memory; finished shards "
+                           "are kept: run the same command again, with a smaller --num-proc if it happens again") from None
         finally:
             shares[-1] = 1
             pool.shutdown(cancel_futures=True)
@@ -116,7 +116,7 @@ def prepare_shards(
     num_proc:int=1, # processes
     out=None, # where to show progress; None = stderr
 ) -> list[dict]: # the state record of each shard
-    "Makes every part that is not there yet; the result does not depend on the number of processes."
+    "Make every part that is not there yet; the result does not depend on the number of processes."
     if num_proc < 1: raise InputError(f"--num-proc is {num_proc}; wanted at least 1")
     tokenizer, progress = load_tokenizer(tokenizer_path), Progress(sum(shard.size for shard in shards), out)
     try:

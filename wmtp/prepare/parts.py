@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['settings', 'SHORT', 'VERSION', 'FILES', 'Settings', 'Prepared', 'usable_text', 'n_submissions', 'unusable',
-           'prepare_problem', 'problem_keys', 'part_path', 'part_key', 'finished', 'json_line', 'part_lines', 'settle',
-           'make_part', 'write_part']
+           'prepare_problem', 'problem_keys', 'part_path', 'part_key', 'finished', 'json_line', 'part_lines',
+           'make_final', 'make_part', 'write_part']
 
 # %% ../../nbs/appendix/prepare/15a_parts.ipynb #7479c64c
 import hashlib
@@ -81,26 +81,26 @@ def prepare_problem(
 ) -> Prepared:
     "The usable programs of one problem as rows, and why the others are not."
     try:
-        record, found = problem_record(row, settings.most_tests,
-                                       settings.most_test_chars), [*submissions(row)]
+        record = problem_record(row, settings.most_tests, settings.most_test_chars)
+        programs = [*submissions(row)]
     except BadRow as bad: return unusable(row, bad)
-    done, texts = Prepared(record, n_read=len(found)), []
-    for label, place, language, text in found:
-        try: texts.append((label, place, language, usable_text(language, text, settings)))
-        except BadRow as bad: done.dropped[bad.kind] += 1
+    prepared, texts = Prepared(record, n_read=len(programs)), []
+    for label, position, language, text in programs:
+        try: texts.append((label, position, language, usable_text(language, text, settings)))
+        except BadRow as bad: prepared.dropped[bad.kind] += 1
     n_prompt, *lengths = count_tokens([prompt_text(record), *(code for *_, code in texts)])
-    known = {} # text -> digest, for copies to the letter
-    for (label, place, language, code), n in zip(texts, lengths):
+    digests = {} # text -> digest, for copies to the letter
+    for (label, position, language, code), n in zip(texts, lengths):
         n_tokens = n_prompt + n + 2
         try:
             if n_tokens > settings.max_tokens:
                 raise BadRow('too many tokens', f"{n_tokens} tokens; wanted at most {settings.max_tokens}")
-            if code not in known: known[code] = program_digest(parse_program(code))
-        except BadRow as bad: done.dropped[bad.kind] += 1
+            if code not in digests: digests[code] = program_digest(parse_program(code))
+        except BadRow as bad: prepared.dropped[bad.kind] += 1
         else:
-            done.rows.append(labelled_row(record, label, place, language, code, n_tokens))
-            done.digests.append(known[code])
-    return done
+            prepared.rows.append(labelled_row(record, label, position, language, code, n_tokens))
+            prepared.digests.append(digests[code])
+    return prepared
 
 # %% ../../nbs/appendix/prepare/15a_parts.ipynb #2d12f38a
 SHORT = 64 # characters below which equal statements prove nothing
@@ -110,8 +110,8 @@ def problem_keys(
 ) -> list[str]: # two rows that share one of these are one problem
     "Digests of a problem's name and of its statement."
     squeezed = [''.join(record[name].casefold().split()) for name in ('problem', 'instruction')]
-    wanted = [f'name {squeezed[0]}'] + [f'statement {squeezed[1]}'] * (len(squeezed[1]) >= SHORT)
-    return [hashlib.blake2b(text.encode(), digest_size=12).hexdigest() for text in wanted]
+    keys = [f'name {squeezed[0]}'] + [f'statement {squeezed[1]}'] * (len(squeezed[1]) >= SHORT)
+    return [hashlib.blake2b(key.encode(), digest_size=12).hexdigest() for key in keys]
 
 # %% ../../nbs/appendix/prepare/15a_parts.ipynb #645b64b7
 VERSION = 1 # of the files below; a change makes all old parts stale
@@ -140,7 +140,7 @@ def finished(
     number:int, # of the shard
     key:str, # from `part_key`
 ) -> dict|None: # the state record
-    "The state of a part that is whole and has this key; None if it has to be made."
+    "The state of a part that is whole and has this key; None if it has to be prepared."
     try: state = json.loads(part_path(folder, number, 'state').read_text())
     except (FileNotFoundError, ValueError): return None
     sizes = {kind: path.stat().st_size for kind in FILES
@@ -153,27 +153,27 @@ def json_line(value) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode() + b'\n'
 
 def part_lines(
-    made:Prepared, # of one problem
+    prepared:Prepared, # of one problem
 ) -> dict[str, bytes]: # what to append to each file of the part
     "The lines of one problem."
-    rows = [json_line(row) for row in made.rows]
+    rows = [json_line(row) for row in prepared.rows]
     programs = [[row['is_correct'], digest, row['metadata']['language'], row['metadata']['n_tokens'],
                  len(line)]
-                for row, digest, line in zip(made.rows, made.digests, rows)]
-    index = {'problem': None, 'keys': [], 'read': made.n_read, 'dropped': dict(made.dropped),
+                for row, digest, line in zip(prepared.rows, prepared.digests, rows)]
+    index = {'problem': None, 'keys': [], 'read': prepared.n_read, 'dropped': dict(prepared.dropped),
              'programs': programs}
-    if made.record:
-        index |= {name: made.record[name] for name in ('problem', 'source', 'difficulty', 'difficulty_raw')}
-        index['keys'] = problem_keys(made.record)
-    return {'rows': b''.join(rows), 'index': json_line(index), 'problems': json_line(made.record)}
+    if prepared.record:
+        index |= {name: prepared.record[name] for name in ('problem', 'source', 'difficulty', 'difficulty_raw')}
+        index['keys'] = problem_keys(prepared.record)
+    return {'rows': b''.join(rows), 'index': json_line(index), 'problems': json_line(prepared.record)}
 
 # %% ../../nbs/appendix/prepare/15a_parts.ipynb #7dfcc53a
-def settle(
+def make_final(
     f, # an open file
     draft, # its path
     path, # its final path
 ) -> None:
-    "Makes a draft final: what has the final name is whole and on the disk."
+    "Make a draft final: what has the final name is whole and on the disk."
     f.flush()
     os.fsync(f.fileno())
     os.replace(draft, path)
@@ -184,9 +184,9 @@ def make_part(
     folder, # of the parts
     tokenizer, # from `load_tokenizer`
     settings:Settings,
-    tell, # called with the share of the shard done so far, 0 to 1
+    on_progress, # called with the share of the shard done so far, 0 to 1
 ) -> dict[str, int]: # bytes of each file
-    "Reads a shard and writes the three files of its part."
+    "Read a shard and write the three files of its part."
     count_tokens = lambda texts: [len(ids) for ids in tokenizer.encode_many(texts)]
     drafts = {kind: part_path(folder, number, f'{kind}.{os.getpid()}') for kind in FILES}
     files = {kind: draft.open('wb') for kind, draft in drafts.items()}
@@ -194,8 +194,8 @@ def make_part(
         for row, share in read_shard(shard):
             for kind, lines in part_lines(prepare_problem(row, count_tokens, settings)).items():
                 files[kind].write(lines)
-            tell(share)
-        for kind in FILES: settle(files[kind], drafts[kind], part_path(folder, number, kind))
+            on_progress(share)
+        for kind in FILES: make_final(files[kind], drafts[kind], part_path(folder, number, kind))
         return {kind: files[kind].tell() for kind in FILES}
     finally:
         for kind in FILES:
@@ -209,19 +209,19 @@ def write_part(
     folder, # of the parts
     tokenizer, # from `load_tokenizer`
     settings:Settings,
-    tell=lambda share: None, # called with the share of the shard done so far, 0 to 1
+    on_progress=lambda share: None, # called with the share of the shard done so far, 0 to 1
 ) -> dict: # the state record
-    "Makes the part of a shard, unless it is there already."
+    "Make the part of a shard, unless it is there already."
     identity = shard_identity(shard)
     key = part_key(identity, shard, tokenizer.sha256, settings)
     if not (state := finished(folder, number, key)):
         path, draft = part_path(folder, number, 'state'), part_path(folder, number, f'state.{os.getpid()}')
         path.unlink(missing_ok=True)
-        sizes = make_part(shard, number, folder, tokenizer, settings, tell)
+        sizes = make_part(shard, number, folder, tokenizer, settings, on_progress)
         state = {'key': key, 'input': {'split': shard.split, 'name': shard.name, 'identity': identity},
                  'sizes': sizes}
         with draft.open('w') as f:
             f.write(json.dumps(state) + '\n')
-            settle(f, draft, path)
-    tell(1.)
+            make_final(f, draft, path)
+    on_progress(1.)
     return state

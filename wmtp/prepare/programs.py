@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_CHARS', 'MAX_DEPTH', 'SILENT', 'LOOK_UP', 'BUILTINS', 'FUNCTIONS', 'NAMED', 'BOTH', 'AGAIN', 'CAPPED', 'idle',
-           'telling', 'levels', 'parse_program', 'bound_in', 'free_names', 'spelled', 'normal_form', 'program_digest',
-           'drawn', 'verdicts']
+           'meaningful_fields', 'tree_levels', 'parse_program', 'bound_in', 'free_names', 'field_form', 'normal_form',
+           'program_digest', 'lot', 'verdicts']
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #99e21a11
 import ast
@@ -28,36 +28,36 @@ def idle(
     return node.__class__ is ast.Pass or node.__class__ is ast.Expr and node.value.__class__ is ast.Constant
 
 @cache
-def telling(
+def meaningful_fields(
     kind:type, # of a node
 ) -> tuple[str, ...]:
     "The fields of a kind of node that say something about what a program does."
     return tuple(name for name in kind._fields if name not in SILENT)
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #53af99b8
-def levels(
+def tree_levels(
     tree:ast.AST,
 ) -> list[list[ast.AST]]: # the nodes of each level, from the root down, without what says nothing
     "The nodes of a tree by level; more than `MAX_DEPTH` levels are a `BadRow`."
-    found = [[tree]]
+    levels = [[tree]]
     while True:
         below = []
-        for node in found[-1]:
-            for name in telling(node.__class__):
+        for node in levels[-1]:
+            for name in meaningful_fields(node.__class__):
                 value = getattr(node, name, None)
                 if value.__class__ is list:
                     below += [x for x in value if isinstance(x, ast.AST) and not idle(x)]
                 elif isinstance(value, ast.AST): below.append(value)
-        if not below: return found
-        if len(found) == MAX_DEPTH:
+        if not below: return levels
+        if len(levels) == MAX_DEPTH:
             raise BadRow('nested too deeply', f"more than {MAX_DEPTH} levels; wanted an ordinary program")
-        found.append(below)
+        levels.append(below)
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #0a86da69
 def parse_program(
     code:str, # as a reader gave it, `\n` as line end
 ) -> list[ast.AST]: # the nodes of its syntax tree, level by level
-    "The nodes of a program that this Python compiles; any other is a `BadRow` whose kind says why. Nothing is run."
+    "The nodes of a program that this Python compiles, without running it; else a `BadRow` whose kind says why."
     if not code.strip(): raise BadRow('blank program', "a blank program; wanted code")
     if len(code) > MAX_CHARS:
         raise BadRow('too many characters', f"{len(code)} characters; wanted at most {MAX_CHARS}")
@@ -66,14 +66,14 @@ def parse_program(
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             tree = ast.parse(code, 'program')
-            found = levels(tree)
+            levels = tree_levels(tree)
             compile(tree, 'program', 'exec', dont_inherit=True)
     except (RecursionError, MemoryError):
         raise BadRow('nested too deeply',
                      "nested too deeply to be parsed; wanted an ordinary program") from None
     except (SyntaxError, ValueError, OverflowError) as e:
         raise BadRow('does not compile', f"does not compile: {e}") from None
-    return [node for level in found for node in level]
+    return [node for level in levels for node in level]
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #0ae3532c
 LOOK_UP = {'eval', 'exec', 'globals', 'locals', 'vars', '__import__'}
@@ -84,12 +84,12 @@ def bound_in(
     body:list, # statements
 ) -> set[str]:
     "The names bound by statements, without those bound inside a function."
-    names, left = set(), [*body]
-    while left:
-        node = left.pop()
+    names, pending = set(), [*body]
+    while pending:
+        node = pending.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): names.add(node.name)
         elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load): names.add(node.id)
-        if not isinstance(node, FUNCTIONS): left += ast.iter_child_nodes(node)
+        if not isinstance(node, FUNCTIONS): pending += ast.iter_child_nodes(node)
     return names
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #7e20e004
@@ -97,33 +97,35 @@ def free_names(
     nodes:list, # from `parse_program`
 ) -> set[str]: # names whose spelling does not matter
     "The names that a program binds and that nothing outside its own scoping can see."
-    bound, kept = set(), set(BUILTINS)
+    bound, visible = set(), set(BUILTINS)
     for node in nodes:
         match node:
             case ast.Name(id=name, ctx=ast.Load()):
                 if name in LOOK_UP: return set()
-            case ast.Name(id=name) | ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name): bound.add(name)
-            case ast.Attribute(attr=name) | ast.keyword(arg=name): kept.add(name)
-            case ast.alias(name=name, asname=None): kept.add(name.split('.')[0])
-            case ast.alias(asname=name) | ast.ExceptHandler(name=name) | ast.MatchAs(name=name) | ast.MatchStar(name=name): bound.add(name)
+            case ast.Name(id=name) | ast.arg(arg=name): bound.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name): bound.add(name)
+            case ast.Attribute(attr=name) | ast.keyword(arg=name): visible.add(name)
+            case ast.alias(name=name, asname=None): visible.add(name.split('.')[0])
+            case ast.alias(asname=name) | ast.ExceptHandler(name=name): bound.add(name)
+            case ast.MatchAs(name=name) | ast.MatchStar(name=name): bound.add(name)
             case ast.MatchMapping(rest=name): bound.add(name)
-            case ast.MatchClass(kwd_attrs=names): kept.update(names)
+            case ast.MatchClass(kwd_attrs=names): visible.update(names)
             case ast.ClassDef(name=name, body=body):
                 bound.add(name)
-                kept |= bound_in(body)
-    return {name for name in bound - kept if name and not name.startswith('__')}
+                visible |= bound_in(body)
+    return {name for name in bound - visible if name and not name.startswith('__')}
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #b6de0e21
 NAMED = {'id', 'arg', 'name', 'asname', 'rest', 'names'} # fields that hold names
 
-def spelled(
+def field_form(
     value, # what a field holds
     number:dict|None, # free name -> its number, or None in a field that holds no names; grows
     free:set, # names that may be numbered
 ) -> str:
     "One field of a node in the normal form."
     if isinstance(value, ast.AST): return '.'
-    if isinstance(value, list): return '[' + ','.join(spelled(x, number, free) for x in value) + ']'
+    if isinstance(value, list): return '[' + ','.join(field_form(x, number, free) for x in value) + ']'
     if number is not None and isinstance(value, str) and value in free:
         return f'${number.setdefault(value, len(number))}'
     return repr(value)
@@ -136,10 +138,10 @@ def normal_form(
     free, number, parts = free_names(nodes), {}, []
     for node in nodes:
         parts.append(node.__class__.__name__)
-        for name in telling(node.__class__):
+        for name in meaningful_fields(node.__class__):
             value = getattr(node, name, None)
             if value.__class__ is list: value = [x for x in value if not idle(x)]
-            parts.append(spelled(value, number if name in NAMED else None, free))
+            parts.append(field_form(value, number if name in NAMED else None, free))
     return ' '.join(parts)
 
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #d0af29ed
@@ -152,7 +154,7 @@ def program_digest(
 # %% ../../nbs/appendix/prepare/11a_programs.ipynb #05903861
 BOTH, AGAIN, CAPPED = 'same program with both labels', 'near-identical program', 'over the cap per problem'
 
-def drawn(
+def lot(
     problem:str, # the problem's name
     digest:str, # of a program
 ) -> str: # as good as random, always the same
@@ -165,14 +167,14 @@ def verdicts(
     cap:int|None=None, # programs of each label that may stay
 ) -> list: # per program None to keep it, or the reason to drop it
     "What happens to each program of a problem: `BOTH`, `AGAIN`, `CAPPED`, or None."
-    labels, found, firsts = {}, [], {True: [], False: []}
+    labels, reasons, firsts = {}, [], {True: [], False: []}
     for label, digest in programs: labels.setdefault(digest, set()).add(label)
     seen = set()
     for i, (label, digest) in enumerate(programs):
-        found.append(BOTH if len(labels[digest]) == 2 else AGAIN if digest in seen else None)
-        if found[-1] is None: firsts[label].append(i)
+        reasons.append(BOTH if len(labels[digest]) == 2 else AGAIN if digest in seen else None)
+        if reasons[-1] is None: firsts[label].append(i)
         seen.add(digest)
     for members in firsts.values():
         if cap is not None:
-            for i in sorted(members, key=lambda i: drawn(problem, programs[i][1]))[cap:]: found[i] = CAPPED
-    return found
+            for i in sorted(members, key=lambda i: lot(problem, programs[i][1]))[cap:]: reasons[i] = CAPPED
+    return reasons
