@@ -8,13 +8,17 @@ cfg = ConfigParser(delimiters=['='], interpolation=None)
 cfg.read('settings.ini', encoding='utf-8')
 s = cfg['DEFAULT']
 
-# configs/ and vendor/ stay at the top of the checkout and travel inside the wheel as wmtp.configs and wmtp.vendor.
+# configs/ and vendor/ stay at the top of the checkout and travel in the wheel as wmtp.configs and wmtp.vendor.
+# The wmtp/vendor/ of a checkout only points to vendor/; it is left out.
+packages = find_packages(include=['wmtp', 'wmtp.*'], exclude=['wmtp.vendor'])
 vendored = [p.replace('vendor', 'wmtp.vendor', 1) for p in find_packages(include=['vendor', 'vendor.*'])]
+
 setup(
     name=s['lib_name'], version=s['version'], description=s['description'], author=s['author'],
     license='Apache-2.0', python_requires=f">={s['min_python']}",
-    long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
-    packages=find_packages(include=['wmtp', 'wmtp.*']) + ['wmtp.configs'] + vendored,
+    long_description=Path('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    packages=packages + ['wmtp.configs'] + vendored,
     package_dir={'wmtp.configs': 'configs', 'wmtp.vendor': 'vendor'},
     package_data={'wmtp.configs': ['*.yaml', '*/*.yaml'], 'wmtp.vendor': ['**/*.md']},
     install_requires=shlex.split(s['requirements']),

@@ -10,7 +10,7 @@ __all__ = ['NUMBERS', 'key', 'leaf_fields', 'field_type', 'in_words', 'checked_v
 import difflib
 import math
 import re
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import get_args
 
 from ..core import InputError
