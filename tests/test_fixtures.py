@@ -9,7 +9,7 @@ from wmtp.core import InputError
 from wmtp.data.collate import encode_rows
 from wmtp.data.tokenizer import load_tokenizer
 from wmtp.data.row_table import row_table
-from wmtp.data.sampling import draw_epoch
+from wmtp.data.sampling import sample_epoch
 from wmtp.data.schema import FIELDS, read_rows
 
 REAL = os.environ.get('WMTP_REAL_DATA')
@@ -121,8 +121,8 @@ def test_leaking_problems_are_refused(tmp_path, capsys):
 def test_one_class_cannot_be_balanced(sampling):
     rows, _ = read_rows(FIXTURES/'single_class_only_correct.jsonl')
     table = row_table(rows, [10] * len(rows))
-    assert sorted(draw_epoch(table, 0, 0, 'uniform')) == list(range(20))
-    with pytest.raises(InputError, match='data.sampling=uniform'): draw_epoch(table, 0, 0, sampling)
+    assert sorted(sample_epoch(table, 0, 0, 'uniform')) == list(range(20))
+    with pytest.raises(InputError, match='data.sampling=uniform'): sample_epoch(table, 0, 0, sampling)
 
 
 def test_a_prompt_that_fills_the_window_is_dropped_and_counted():

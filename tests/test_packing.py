@@ -9,7 +9,7 @@ from wmtp.config.load import load_config, project_root, resolve_path
 from wmtp.core import seed_everything
 from wmtp.data.tokenizer import load_tokenizer
 from wmtp.data.packing import lay_out
-from wmtp.data.sampling import draw_pairs
+from wmtp.data.sampling import sample_pairs
 from wmtp.pipelines.baseline import run_baseline
 from wmtp.pipelines.critic import losses, make_critic
 from wmtp.pipelines.policy import make_policy, policy_losses
@@ -32,7 +32,7 @@ def programs():
 @pytest.fixture(scope='module')
 def batch(programs):
     "Pairs of a correct and an incorrect program of one problem, of very different lengths."
-    pairs = draw_pairs(programs.table, np.random.default_rng(0))
+    pairs = sample_pairs(programs.table, np.random.default_rng(0))
     order = np.argsort(programs.table.lengths[pairs].min(1), kind='stable')
     return programs.batch(pairs[np.r_[order[:4], order[-2:]]].ravel())
 
