@@ -45,10 +45,10 @@ def small_config(
     args, given = big.args(), {name: size for name, size in sizes.items() if size is not None}
     if unknown := sorted(sizes.keys() - set(SIZES)):
         raise InputError(f"{unknown[0]!r} cannot be sliced; wanted {', '.join(SIZES)}")
-    kept = {name: getattr(args, name) for name in SIZES}
-    kept['n_layers'] += given.get('n_future_tokens', args.n_future_tokens) - args.n_future_tokens
-    kept['n_kv_heads'] = max(1, given.get('n_heads', args.n_heads) * args.n_kv_heads // args.n_heads)
-    small = MetaLlamaMTPConfig(**big.to_diff_dict() | kept | given)
+    unchanged = {name: getattr(args, name) for name in SIZES}
+    unchanged['n_layers'] += given.get('n_future_tokens', args.n_future_tokens) - args.n_future_tokens
+    unchanged['n_kv_heads'] = max(1, given.get('n_heads', args.n_heads) * args.n_kv_heads // args.n_heads)
+    small = MetaLlamaMTPConfig(**big.to_diff_dict() | unchanged | given)
     check_contained(small, args)
     return small
 

@@ -17,11 +17,11 @@ def parse_run_uri(
     uri:str, # runs:/<id>/<artifact path>
 ) -> tuple[str, str]: # run id, path
     "The two parts of an MLflow run address; an `InputError` for anything else."
-    found = re.fullmatch(r'runs:/([0-9a-f]{32})/([\w\-.]+(?:/[\w\-.]+)*)', uri)
-    if not found or '..' in found[2].split('/'):
-        raise InputError(f"{uri!r} is no address of a checkpoint; wanted runs:/<32 hexadecimal "
-                         f"digits>/checkpoints/best, or a folder")
-    return found[1], found[2]
+    match = re.fullmatch(r'runs:/([0-9a-f]{32})/([\w\-.]+(?:/[\w\-.]+)*)', uri)
+    if not match or '..' in match[2].split('/'):
+        raise InputError(f"{uri!r} is no address of a checkpoint; "
+                         f"wanted runs:/<32 hexadecimal digits>/checkpoints/best, or a folder")
+    return match[1], match[2]
 
 # %% ../../nbs/appendix/tracking/51b_artifact.ipynb #c7709047
 def fetch_artifact(
