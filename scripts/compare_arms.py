@@ -1,12 +1,12 @@
-"""Train every arm of the experiment from one start and several seeds on the embedded data, let each write programs, and collect what came of it.
+"""Train every arm from one start and several seeds, let each write programs, and collect the results.
 
     python scripts/make_micro_models.py && wmtp_critic
-    python scripts/compare_arms.py --jobs 2                  # all arms, seeds 0 1 2: about an hour on two CPU cores
+    python scripts/compare_arms.py --jobs 2         # all arms, seeds 0 1 2: about an hour on two CPU cores
     python scripts/compare_arms.py --seeds 0 --arms baseline td --set training.max_steps=40
 
-The start is the micro policy; each arm goes on from it with the settings below, and its best checkpoint is evaluated on microcode's test problems. What
-is finished is not made again. All lies in storage/checkpoints/compare/; the table goes to nbs/9_reports/results/compare_arms.json
-for nbs/9_reports/92_compare_arms.ipynb.
+The start is the micro policy; each arm goes on from it with the settings below, and its best checkpoint is
+evaluated on microcode's test problems. What is finished is not made again. All lies in
+storage/checkpoints/compare/; the table goes to nbs/9_reports/results/compare_arms.json for nbs/9_reports/92_compare_arms.ipynb.
 """
 import argparse
 import json
@@ -52,20 +52,21 @@ def train(arm, seed, settings, home):
     folder = home/f"{arm.replace(',', '').replace(' ', '_')}-{seed}"
     if run and not (folder/'summary.json').exists():
         call(run, *(['--config', config] if config else []), '--set', *LENGTH, *own, *settings,
-             f'models.policy.path={START}',
-             f'runtime.seed={seed}', 'mlflow.enabled=false', f'checkpoint.save_dir={folder}')
-    if not (home/f'{folder.name}-evaluation'/'summary.json').exists():
+             f'models.policy.path={START}', f'runtime.seed={seed}', 'mlflow.enabled=false',
+             f'checkpoint.save_dir={folder}')
+    evaluation = home/f'{folder.name}-evaluation'
+    if not (evaluation/'summary.json').exists():
+        state_outcome = str(config == 'reward_conditioned_local').lower()
         call('evaluate', '--set', *EVALUATION, f'models.policy.checkpoint_path={folder if run else START}',
-             f"models.policy.state_outcome={'told' in arm}".lower(), f'runtime.seed={seed}',
-             'mlflow.enabled=false',
-             f"save_dir={home/f'{folder.name}-evaluation'}")
+             f'models.policy.state_outcome={state_outcome}', f'runtime.seed={seed}', 'mlflow.enabled=false',
+             f'save_dir={evaluation}')
     print(arm, seed, 'done', flush=True)
     return folder
 
 
 def collect(arm, seed, folder):
-    "What a finished run found: its held-out metrics, the means of its weight statistics, what its programs came to."
-    judged = json.loads((folder.with_name(f'{folder.name}-evaluation')/'summary.json').read_text())
+    "The results of a run: held-out metrics, means of its weight statistics, what its programs came to."
+    evaluation = json.loads((folder.with_name(f'{folder.name}-evaluation')/'summary.json').read_text())
     summary, rows = {'metrics': {}, 'steps': 0, 'wall_s': 0., 'config_sha256': None}, []
     if folder.exists():
         summary = json.loads((folder/'summary.json').read_text())
@@ -73,30 +74,28 @@ def collect(arm, seed, folder):
     weights = {name: sum(row[name] for row in rows if name in row) / sum(name in row for row in rows)
                for name in ('weight/mean', 'weight/ess_share', 'weight/beta', 'data/correct')
                if any(name in row for row in rows)}
-    written = {f'eval/{name}': x for name, x in judged['metrics'].items()}
+    written = {f'eval/{name}': x for name, x in evaluation['metrics'].items()}
     metrics = {name: x and round(x, 5) for name, x in (summary['metrics'] | weights | written).items()}
     return {'arm': arm, 'seed': seed, 'steps': summary['steps'], 'wall_s': summary['wall_s'],
-            'config_sha256': summary['config_sha256'],
-            'failures': judged['failures'], 'metrics': metrics}
+            'config_sha256': summary['config_sha256'], 'failures': evaluation['failures'], 'metrics': metrics}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument('--arms', nargs='+', choices=ARMS, default=list(ARMS), metavar='ARM',
                         help=f"of {', '.join(ARMS)}")
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time, one CPU thread each')
-    parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[],
-                        help='change single keys of every training run')
+    parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[], help='for every training run')
     args = parser.parse_args()
-    root, home = project_root(), project_root()/'storage'/'checkpoints'/'compare'
-    todo = [(arm, seed) for seed in args.seeds for arm in args.arms]
+    home = project_root()/'storage'/'checkpoints'/'compare'
+    jobs = [(arm, seed) for seed in args.seeds for arm in args.arms]
     with ThreadPoolExecutor(args.jobs) as pool:
-        folders = list(pool.map(lambda job: train(*job, args.set, home), todo))
-    found = [collect(*job, folder) for job, folder in zip(todo, folders)]
-    (root/'nbs'/'9_reports'/'results').mkdir(exist_ok=True)
-    (root/'nbs'/'9_reports'/'results'/'compare_arms.json').write_text(json.dumps(found, indent=1) + '\n')
+        folders = list(pool.map(lambda job: train(*job, args.set, home), jobs))
+    records = [collect(*job, folder) for job, folder in zip(jobs, folders)]
+    target = project_root()/'nbs'/'9_reports'/'results'/'compare_arms.json'
+    target.write_text(json.dumps(records, indent=1) + '\n')
 
 
 if __name__ == '__main__': main()

@@ -1,7 +1,9 @@
-"""What a trained critic, reference and policy say about some held-out programs, token by token, for nbs/9_reports/91_credit_study.ipynb.
+"""TD errors and losses of held-out programs under a trained critic, reference and policy, token by token.
 
     python scripts/make_micro_models.py && wmtp_critic
-    python scripts/credit_study.py                            # reads storage/, writes nbs/9_reports/results/credit_study.json
+    python scripts/credit_study.py      # reads storage/, writes nbs/9_reports/results/credit_study.json
+
+nbs/9_reports/91_credit_study.ipynb turns them into weights.
 """
 import argparse
 import json
@@ -48,12 +50,12 @@ def main():
             lines = [('td', td, 'td'), ('policy_nll', policy_nll(site, policy, batch)[0], 'value'),
                      ('reference_nll', score(batch)[0], 'value')]
             first = critic(batch.input_ids, batch.attention_mask)[0, site.valid.examples[i].n_prompt - 1]
-        shown = show_program(site.valid, i, lines)
-        programs.append({'title': shown.title, 'correct': site.valid.rows[i]['is_correct'], 'bug': shown.bug,
-                         'first_value': round(float(first), 4)}
-                        | {name: [round(x, 4 if name == 'td' else 2) for x in numbers]
-                           for name, numbers, _ in shown.lines}
-                        | ({'pieces': shown.pieces} if len(programs) < 40 else {}))
+        program = show_program(site.valid, i, lines)
+        numbers = {name: [round(x, 4 if name == 'td' else 2) for x in line]
+                   for name, line, _ in program.lines}
+        row = {'title': program.title, 'correct': site.valid.rows[i]['is_correct'], 'bug': program.bug,
+               'first_value': round(float(first), 4)} | numbers
+        programs.append(row | {'pieces': program.pieces} if len(programs) < 40 else row)
     target = project_root()/'nbs'/'9_reports'/'results'/'credit_study.json'
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps({'critic': {k: about[k] for k in ('class_prior', 'step')},

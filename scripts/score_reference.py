@@ -1,10 +1,10 @@
 """Compute a reference's losses on the training programs once, for any number of Rho-1 runs.
 
     python scripts/score_reference.py storage/models/micro-reference-losses.safetensors
-    python scripts/score_reference.py storage/models/losses.safetensors --config rho1         # the A100 configuration
+    python scripts/score_reference.py storage/models/losses.safetensors --config rho1   # the A100's
 
 Then:  wmtp_rho1 --set models.reference.path=null models.reference.losses_path=FILE
-The file belongs to the training data, tokenizer and length limit it was made with, and is refused with any other.
+The file belongs to the training data, tokenizer and length limit it was made with; any other run refuses it.
 """
 import argparse
 import sys

@@ -1,13 +1,15 @@
-"""Weighted cross-entropy of 4 heads beside the plain form, torch's linear_cross_entropy and its own matrix products (the floor).
+"""Weighted cross-entropy of 4 heads beside the plain form, torch's linear_cross_entropy and the floor.
 
-Goals, vocabulary 32,000: at least 1.3 times faster than the better of the two others; at most 1.5 times the floor with a frozen
-unembedding and 2 times with a trained one; at dim 256, seq 2048 a peak under 130 MiB above what is there at entry.
-A CPU without bfloat16 instructions multiplies bfloat16 far slower than float32; there all variants and the floor get float32 copies.
+The floor is the time of its own matrix products. Goals, vocabulary 32,000: at least 1.3 times faster than the
+better of the two others; at most 1.5 times the floor with a frozen unembedding, 2 times with a trained one;
+at dim 256, seq 2048 a peak under 130 MiB above what is there at entry. A CPU without bfloat16 instructions
+multiplies bfloat16 far slower than float32; there all variants and the floor get float32 copies.
 """
 import ctypes
 import gc
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -48,7 +50,7 @@ def naive(hidden, weight, labels, weights):
 
 
 def torch_chunked(hidden, weight, labels, weights):
-    "torch's chunked operator as tuned as it gets: 512 rows, compact accumulation; it takes one loss per row, not weights."
+    "torch's chunked operator, well tuned: 512 rows, compact accumulation; a loss per row, not weighted."
     fast, n_future = matmul_dtype(hidden, weight), hidden.shape[2]
     options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=512, acc_policy='compact')
     each = F.linear_cross_entropy(hidden.flatten(0, 2).to(fast), weight.to(fast),
@@ -80,7 +82,7 @@ def floor(args, rows=1024):
 
 
 def peak(variant, dtype):
-    "MiB above entry of one step at dim 256, seq 2048, measured by the kernel (Linux); run in a process of its own."
+    "MiB above entry of one step at dim 256, seq 2048, as Linux measures it; run in a process of its own."
     args, loss = inputs(dtype, 256, 2048, False, 4, 32_000), {'ours': ours, 'naive': naive}[variant]
     step(loss, inputs(dtype, 256, 8, False, 4, 32_000))  # libraries make their own buffers
     gc.collect()
@@ -93,29 +95,32 @@ def peak(variant, dtype):
     return status('VmHWM') - before
 
 
+def peak_in_child(variant, dtype):
+    "`peak` in a fresh process."
+    code = 'import sys; sys.path.insert(0, sys.argv[1]); import mtp_loss; print(mtp_loss.peak(*sys.argv[2:]))'
+    command = [sys.executable, '-c', code, str(Path(__file__).parent), variant, dtype]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
 def run(draws, device):
     "Seconds of a step for each shape, the variants in turn; then peak memory, each in a fresh process."
     for shape in SHAPES:
         args = inputs(*shape, device)
-        cases = {'floor: its matrix products': floor(args)} | {loss.__name__: lambda loss=loss, args=args: step(loss, args)
-                                                               for loss in (ours, naive, torch_chunked)}
+        cases = {'floor: its matrix products': floor(args)}
+        cases |= {loss.__name__: partial(step, loss, args) for loss in (ours, naive, torch_chunked)}
         seconds = {name: [] for name in cases}
         for _ in range(1 + max(2, draws // 2)):
             for name, work in cases.items(): seconds[name].append(timed(work))
-        took = {name: median(s[1:]) for name, s in seconds.items()}
+        medians = {name: median(s[1:]) for name, s in seconds.items()}
         dtype, dim, seq, frozen, n_future, vocab = shape
-        base, state = took['floor: its matrix products'], 'frozen' if frozen else 'trained'
-        table(f'mtp_loss: {dtype}, dim {dim}, seq {seq}, {n_future} heads, vocabulary {vocab}, unembedding '
-              f'{state}; '
-              'ratios of time to the floor', [(name, 1000 * s, 'ms', s / base) for name, s in took.items()])
-        print(f"  {min(took['naive'], took['torch_chunked']) / took['ours']:.2f} times faster than the "
-              f"better of the others")
+        base, state = medians['floor: its matrix products'], 'frozen' if frozen else 'trained'
+        table(f'mtp_loss: {dtype}, dim {dim}, seq {seq}, {n_future} heads, vocabulary {vocab}, '
+              f'unembedding {state}; ratios of time to the floor',
+              [(name, 1000 * s, 'ms', s / base) for name, s in medians.items()])
+        faster = min(medians['naive'], medians['torch_chunked']) / medians['ours']
+        print(f'  {faster:.2f} times faster than the better of the others')
     if not sys.platform.startswith('linux') or device != 'cpu': return
-    code = 'import sys; sys.path.insert(0, sys.argv[1]); import mtp_loss; print(mtp_loss.peak(*sys.argv[2:]))'
     for dtype in ('float32', 'bfloat16'):
-        ask = lambda variant, dtype=dtype: float(subprocess.run([sys.executable, '-c', code,
-                                                                 str(Path(__file__).parent), variant, dtype],
-                                                   check=True, stdout=subprocess.PIPE, text=True).stdout)
-        found = {variant: ask(variant) for variant in ('ours', 'naive')}
-        table(f'mtp_loss: peak above entry, {dtype}, dim 256, seq 2048, trained; goal under 130 MiB', [
-            (variant, mebibytes, 'MiB', mebibytes / found['ours']) for variant, mebibytes in found.items()])
+        peaks = {name: peak_in_child(name, dtype) for name in ('ours', 'naive')}
+        table(f'mtp_loss: peak above entry, {dtype}, dim 256, seq 2048, trained; goal under 130 MiB',
+              [(name, mebibytes, 'MiB', mebibytes / peaks['ours']) for name, mebibytes in peaks.items()])
