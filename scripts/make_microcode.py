@@ -1,6 +1,6 @@
 """Rebuild the embedded data set: python scripts/make_microcode.py [FOLDER]
 
-Writes {train,valid,test,problems}.jsonl.gz, metadata.json and tokenizer.model, byte for byte the same each time.
+Writes {train,valid,test,problems}.jsonl.gz, metadata.json and tokenizer.model, the same bytes each time.
 """
 import argparse
 import gzip

@@ -1,4 +1,4 @@
-"Packed rows against one program a row: the same losses and gradients, for policy and critic, from layout to whole run."
+"Packed rows against one program a row: the same losses and gradients, for policy and critic; a whole run."
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +7,9 @@ import torch
 
 from wmtp.config.load import load_config, project_root, resolve_path
 from wmtp.core import seed_everything
-from wmtp.data.tokenizer import load_tokenizer
 from wmtp.data.packing import lay_out
 from wmtp.data.sampling import sample_pairs
+from wmtp.data.tokenizer import load_tokenizer
 from wmtp.pipelines.baseline import run_baseline
 from wmtp.pipelines.critic import losses, make_critic
 from wmtp.pipelines.policy import make_policy, policy_losses
@@ -47,66 +47,68 @@ def step(model, loss, batch, totals, seed=0):
             {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
 
 
-def assert_equal(found, wanted):
-    for name in wanted[0]: assert found[0][name] == pytest.approx(wanted[0][name], rel=1e-5)
-    assert found[1].keys() == wanted[1].keys()
-    for name, g in wanted[1].items(): assert (found[1][name] - g).norm() <= 1e-5 * g.norm() + 1e-9, name
+def assert_same_step(step, other):
+    (terms, grads), (other_terms, other_grads) = step, other
+    for name in other_terms: assert terms[name] == pytest.approx(other_terms[name], rel=1e-5)
+    assert grads.keys() == other_grads.keys()
+    for name, grad in other_grads.items():
+        assert (grads[name] - grad).norm() <= 1e-5 * grad.norm() + 1e-9, name
 
 
 @pytest.mark.parametrize('one_by_one', [True, False])
 def test_policy(batch, programs, one_by_one):
-    cfgs = [load_config(None, [*SMALL, f'mtp.sequential_heads={one_by_one}'.lower(), f'data.packing={p}'],
-                        'baseline') for p in ('false', 'true')]
+    heads = f'mtp.sequential_heads={one_by_one}'.lower()
+    cfgs = [load_config(None, [*SMALL, heads, f'data.packing={packing}'], 'baseline')
+            for packing in ('false', 'true')]
     model = make_policy(cfgs[0], programs.tokenizer.vocab_size)
-    weighted = replace(batch,
-                       weights=torch.rand(batch.labels.shape, generator=torch.Generator().manual_seed(1)))
-    found = []
+    generator = torch.Generator().manual_seed(1)
+    weighted = replace(batch, weights=torch.rand(batch.labels.shape, generator=generator))
+    steps = []
     for cfg in cfgs:
         loss, counts = policy_losses(cfg, model.n_future)
-        found.append(step(model, loss, weighted, counts(weighted, 3)))
-    assert_equal(*found)
+        steps.append(step(model, loss, weighted, counts(weighted, 3)))
+    assert_same_step(*steps)
 
 
 @pytest.mark.parametrize('lm', [0., .5])
 def test_critic(batch, programs, lm):
-    cfgs = [load_config(None, [*CRITIC, f'critic.lm_coef={lm}', f'data.packing={p}'], 'critic')
-            for p in ('false', 'true')]
+    cfgs = [load_config(None, [*CRITIC, f'critic.lm_coef={lm}', f'data.packing={packing}'], 'critic')
+            for packing in ('false', 'true')]
     model = make_critic(cfgs[0], programs.tokenizer.vocab_size)
     torch.nn.init.normal_(model.head.layers[-1].weight, std=.1)  # so that a gradient reaches the backbone
-    found = []
+    steps = []
     for cfg in cfgs:
         loss, counts = losses(cfg)
-        found.append(step(model, loss, batch, counts(batch, 3)))
-    assert_equal(*found)
+        steps.append(step(model, loss, batch, counts(batch, 3)))
+    assert_same_step(*steps)
 
 
 def test_no_document_sees_another(batch, programs):
-    "Another program in the same row changes not one bit of an output, and its own outputs it does change."
+    "Another program in the same row changes not one bit of an output; its own outputs change."
     policy = make_policy(load_config(None, SMALL, 'baseline'), programs.tokenizer.vocab_size).eval()
     critic = make_critic(load_config(None, CRITIC, 'critic'), programs.tokenizer.vocab_size).eval()
     torch.nn.init.normal_(critic.head.layers[-1].weight)
     layout = lay_out(batch, True)
     assert len(layout.input_ids) < len(batch.input_ids)
-    shared = next(i for i, row in enumerate(layout.segments.tolist()) if len({*row} - {-1}) > 1)
-    first, second = sorted({*layout.segments[shared].tolist()} - {-1},
-                           key=layout.segments[shared].tolist().index)[:2]
-    for k, read in enumerate([lambda ids: policy.head_latents(3, policy.trunk(ids, **layout.where),
-                                                              **layout.where),
-                              lambda ids: critic(ids, **layout.where)]):
-        for planted in (first, second):
-            ids = torch.where(layout.segments == planted, (layout.input_ids + 7) % 700, layout.input_ids)
-            with torch.no_grad():
-                moved = layout.unpack((read(ids) - read(layout.input_ids)).abs().flatten(2).sum(-1) if k == 0
-                                                        else (read(ids) - read(layout.input_ids)).abs())
-            touched = set(torch.nonzero(moved.sum(1)).flatten().tolist())
-            assert touched == {planted}
+    shared = next(row for row in layout.segments.tolist() if len({*row} - {-1}) > 1)
+    first, second = sorted({*shared} - {-1}, key=shared.index)[:2]
+
+    def latents(ids): return policy.head_latents(3, policy.trunk(ids, **layout.where), **layout.where)
+    def values(ids): return critic(ids, **layout.where)[..., None]
+
+    for read in (latents, values):
+        for edited in (first, second):
+            ids = torch.where(layout.segments == edited, (layout.input_ids + 7) % 700, layout.input_ids)
+            with torch.no_grad(): change = (read(ids) - read(layout.input_ids)).abs().flatten(2).sum(-1)
+            changed = torch.nonzero(layout.unpack(change).sum(1)).flatten().tolist()
+            assert set(changed) == {edited}
 
 
 def test_run(tmp_path):
-    "A whole packed run: every batch within the budget of tokens, fewer padding positions, and twice the same bits."
+    "A whole packed run, twice: the same bits."
     small = [*SMALL, 'training.max_steps=3', 'training.eval_every_steps=3', 'checkpoint.save_every_steps=3',
-             'training.tokens_per_batch=1200',
-             'training.eval_max_batches=1', 'data.max_samples=300', 'data.packing=true']
+             'training.tokens_per_batch=1200', 'training.eval_max_batches=1', 'data.max_samples=300',
+             'data.packing=true']
     journals = []
     for name in 'ab':
         run_baseline(load_config(None, [*small, f'checkpoint.save_dir={tmp_path/name}'], 'baseline'))

@@ -13,8 +13,7 @@ def micro_llama(device):
     "Two Llama layers without a head: enough for its cost to be that of the tokens, padding included."
     from transformers import LlamaConfig, LlamaModel
     config = LlamaConfig(vocab_size=512, hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
-                         intermediate_size=352,
-                         max_position_embeddings=2048)
+                         intermediate_size=352, max_position_embeddings=2048)
     return LlamaModel(config).to(device)
 
 
@@ -24,9 +23,9 @@ def step(model, lengths, device, packing):
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
     batch = Batch(torch.randint(512, mask.shape), mask, mask, lengths, lengths > 0).to(device)
     layout = lay_out(batch, packing)
-    seen = {'attention_mask': document_mask(layout.segments),
-            'position_ids': layout.positions} if packing else {}
-    hidden = layout.unpack(model(input_ids=layout.input_ids, use_cache=False, **seen).last_hidden_state)
+    inputs = {'input_ids': layout.input_ids}
+    if packing: inputs |= dict(attention_mask=document_mask(layout.segments), position_ids=layout.positions)
+    hidden = layout.unpack(model(use_cache=False, **inputs).last_hidden_state)
     (hidden.float().square().mean(-1) * batch.attention_mask).sum().backward()
     model.zero_grad(set_to_none=True)
 
@@ -48,9 +47,9 @@ def run(draws, device):
     for _ in range(draws):
         tokens, seconds = dict.fromkeys(plans, 0), dict.fromkeys(plans, 0.)
         # batches of three widths, the plans in turn, so that all see the same weather
-        for place in (np.arange(3) + rng.random()) / 3:
+        for share in (np.arange(3) + rng.random()) / 3:
             for name, batches in plans.items():
-                batch = batches[int(place * len(batches))]
+                batch = batches[int(share * len(batches))]
                 seconds[name] += timed(lambda: step(model, lengths[batch], device, name == 'packed'))
                 tokens[name] += int(lengths[batch].sum())
         for name in plans: speeds[name].append(tokens[name] / seconds[name])
