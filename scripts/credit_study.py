@@ -15,9 +15,10 @@ from wmtp.config.load import load_config, project_root, resolve_path
 from wmtp.core import InputError, derive_seed, state_mask
 from wmtp.models.mtp import MetaLlamaMTPAdapter
 from wmtp.pipelines.policy import policy_nll
+from wmtp.pipelines.report import colour_program
 from wmtp.pipelines.rho1 import open_reference
-from wmtp.pipelines.run import open_site, show_program
-from wmtp.pipelines.verifiable import open_critic, window_advantages
+from wmtp.pipelines.setup import prepare_run
+from wmtp.pipelines.verifiable import open_weighing_critic, window_advantages
 
 
 def main():
@@ -33,27 +34,27 @@ def main():
     try:
         settings = [f'models.value_model.checkpoint_path={args.critic}', 'mlflow.enabled=false',
                     'runtime.dtype=float32']
-        site = open_site(load_config(None, settings, 'verifiable'))
-        critic, about = open_critic(site, None)
+        setup = prepare_run(load_config(None, settings, 'verifiable'))
+        critic, about = open_weighing_critic(setup)
         policy = MetaLlamaMTPAdapter.from_pretrained(resolve_path(args.policy)).eval()
-        score = open_reference(resolve_path(args.reference), site.tokenizer, torch.float32, 'cpu')
+        score = open_reference(resolve_path(args.reference), setup.tokenizer, torch.float32, 'cpu')
     except InputError as e:
         print(f'credit_study: error: {e}', file=sys.stderr)
         return 2
-    order = sorted(range(len(site.valid)),
-                   key=lambda i: derive_seed('study', site.valid.rows[i]['task_id']))[:args.programs]
+    order = sorted(range(len(setup.valid)),
+                   key=lambda i: derive_seed('study', setup.valid.rows[i]['task_id']))[:args.programs]
     programs = []
     for i in order:
-        batch = site.valid.batch([i])
+        batch = setup.valid.batch([i])
         with torch.no_grad():
-            td = window_advantages(site, critic, [batch], [state_mask(batch.labels)])[0][0]
-            lines = [('td', td, 'td'), ('policy_nll', policy_nll(site, policy, batch)[0], 'value'),
-                     ('reference_nll', score(batch)[0], 'value')]
-            first = critic(batch.input_ids, batch.attention_mask)[0, site.valid.examples[i].n_prompt - 1]
-        program = show_program(site.valid, i, lines)
+            td = window_advantages(setup, critic, [batch], [state_mask(batch.labels)])[0][0]
+            colourings = [('td', td, 'td'), ('policy_nll', policy_nll(setup, policy, batch)[0], 'value'),
+                          ('reference_nll', score(batch)[0], 'value')]
+            first = critic(batch.input_ids, batch.attention_mask)[0, setup.valid.examples[i].n_prompt - 1]
+        program = colour_program(setup.valid, i, colourings)
         numbers = {name: [round(x, 4 if name == 'td' else 2) for x in line]
-                   for name, line, _ in program.lines}
-        row = {'title': program.title, 'correct': site.valid.rows[i]['is_correct'], 'bug': program.bug,
+                   for name, line, _ in program.colourings}
+        row = {'title': program.title, 'correct': setup.valid.rows[i]['is_correct'], 'bug': program.bug,
                'first_value': round(float(first), 4)} | numbers
         programs.append(row | {'pieces': program.pieces} if len(programs) < 40 else row)
     target = project_root()/'nbs'/'9_reports'/'results'/'credit_study.json'

@@ -12,7 +12,7 @@ import sys
 from wmtp.config.load import load_config
 from wmtp.core import InputError
 from wmtp.pipelines.rho1 import score_training_data
-from wmtp.pipelines.run import open_site
+from wmtp.pipelines.setup import prepare_run
 
 
 def main():
@@ -25,7 +25,7 @@ def main():
     args = parser.parse_args()
     try:
         cfg = load_config(args.config, [*args.set, 'mlflow.enabled=false'], 'rho1')
-        print(f"{score_training_data(open_site(cfg, print), args.file)} programs scored: {args.file}")
+        print(f"{score_training_data(prepare_run(cfg, print), args.file)} programs scored: {args.file}")
     except InputError as e:
         print(f'score_reference: error: {e}', file=sys.stderr)
         return 2

@@ -5,6 +5,7 @@ What a process that is started anew does differently is shown by tests that star
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -89,3 +90,13 @@ def bits(folder):
 def run(name, *args, settings=(), **env):
     "A command from begin to end."
     return Running(name, *args, settings=settings, **env).wait()
+
+
+def run_ranks(name, *args, settings=(), n=2):
+    "A command in n processes of one group; what torchrun would start, without its imports."
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    env = {'WORLD_SIZE': str(n), 'LOCAL_RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
+    ranks = [Running(name, *args, settings=settings, RANK=str(rank), **env) for rank in range(n)]
+    return [process.wait() for process in ranks]

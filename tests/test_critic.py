@@ -13,24 +13,26 @@ import pytest
 from commands import ROOT, Running, bits, real, run, steps
 
 from wmtp.data.tokenizer import load_tokenizer
+from wmtp.pipelines.setup import tiny_settings
 from wmtp.rows.index import count_tokens
 
-TINY = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null',
-        'training.tokens_per_batch=1200', 'training.max_steps=30',
-        'training.eval_every_steps=10', 'checkpoint.save_every_steps=5', 'training.lr_warmup_steps=2',
-        'models.value_model.hidden_size=32',
-        'models.value_model.n_layers=2', 'models.value_model.intermediate_size=64', 'critic.lm_layer=1',
-        'mlflow.enabled=false', 'runtime.log_every_steps=10']
 MICROCODE = ROOT/'storage'/'datasets'/'microcode'
 FIELDS = ['run', 'seed', 'steps', 'wall_s', 'tokens_per_s', 'metrics', 'checkpoint', 'mlflow_run_id',
           'data_sha256', 'config_sha256']
+
+
+def tiny(folder, *changes):
+    "Settings of 30 steps that save every five."
+    return tiny_settings('critic', folder, 'training.max_steps=30', 'training.eval_every_steps=10',
+                         'training.lr_warmup_steps=2', 'checkpoint.save_every_steps=5',
+                         'runtime.log_every_steps=10', *changes)
 
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     "One uninterrupted run: its folder and what it printed."
     folder = tmp_path_factory.mktemp('whole')/'run'
-    done = run('critic', settings=[*TINY, f'checkpoint.save_dir={folder}'])
+    done = run('critic', settings=tiny(folder))
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -46,7 +48,7 @@ def test_a_run_leaves_everything_behind(whole):
 
 
 def test_same_seed_in_a_process_started_anew_is_bit_identical(whole, tmp_path):
-    command = real('critic', settings=[*TINY, f'checkpoint.save_dir={tmp_path/"run"}'])
+    command = real('critic', settings=tiny(tmp_path/'run'))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180,
                           env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert (done.returncode,
@@ -56,7 +58,7 @@ def test_same_seed_in_a_process_started_anew_is_bit_identical(whole, tmp_path):
 
 @pytest.mark.parametrize('seed', [1, 2])
 def test_killed_and_resumed_is_bit_identical(whole, tmp_path, seed):
-    settings = [*TINY, f'checkpoint.save_dir={tmp_path/"run"}']
+    settings = tiny(tmp_path/'run')
     kill_at = random.Random(seed).randint(6, 28)
     Running('critic', settings=settings).until(lambda: steps(tmp_path/'run') >= kill_at).kill()
     resumed = run('critic', '--resume', 'auto', settings=settings)
@@ -65,7 +67,7 @@ def test_killed_and_resumed_is_bit_identical(whole, tmp_path, seed):
 
 
 def test_sigterm_saves_and_exits_130(whole, tmp_path):
-    settings = [*TINY, f'checkpoint.save_dir={tmp_path/"run"}']
+    settings = tiny(tmp_path/'run')
     process = Running('critic', settings=settings).until(lambda: steps(tmp_path/'run') >= 7)
     process.send(signal.SIGTERM)
     done = process.wait(60)
@@ -75,9 +77,8 @@ def test_sigterm_saves_and_exits_130(whole, tmp_path):
 
 
 def test_texts_checked_when_read_train_the_same_critic(whole, tmp_path):
-    settings = [*TINY, f'checkpoint.save_dir={tmp_path}/run', 'data.check_rows=as_read',
-                f'data.index_dir={tmp_path}/indexes']
-    done = run('critic', settings=settings)
+    done = run('critic', settings=tiny(tmp_path/'run', 'data.check_rows=as_read',
+                                       f'data.index_dir={tmp_path}/indexes'))
     assert done.returncode == 0, done.stderr
     assert bits(tmp_path/'run') == bits(whole[0])
 
@@ -92,10 +93,9 @@ def test_a_fault_found_in_the_middle_of_a_run_is_one_line(tmp_path):
         lines.append(json.dumps(row, ensure_ascii=False) + '\n')
     lines[700] = lines[700].replace('"input": "', '"input": "\\x', 1)
     (tmp_path/'rows.jsonl').write_text(''.join(lines))
-    done = run('critic', settings=[*TINY, f'data.train={tmp_path}/rows.jsonl', 'data.check_rows=as_read',
-                                   'data.sampling=uniform',
-                                   'critic.ranking_coef=0', 'training.max_steps=300',
-                                   f'checkpoint.save_dir={tmp_path}/run'])
+    done = run('critic', settings=tiny(tmp_path/'run', f'data.train={tmp_path}/rows.jsonl',
+                                       'data.check_rows=as_read', 'data.sampling=uniform',
+                                       'critic.ranking_coef=0', 'training.max_steps=300'))
     assert (done.returncode, done.stderr.count('\n')) == (2, 1), done.stderr
     assert f'{tmp_path}/rows.jsonl:701: not JSON' in done.stderr and 'data.check_rows=all' in done.stderr
     assert steps(tmp_path/'run') > 5 and all((folder/'wmtp.json').is_file()
@@ -103,8 +103,7 @@ def test_a_fault_found_in_the_middle_of_a_run_is_one_line(tmp_path):
 
 
 def test_two_processes_train_one_critic(tmp_path):
-    settings = [*TINY, f'checkpoint.save_dir={tmp_path}/run', 'training.max_steps=4',
-                'training.eval_every_steps=4']
+    settings = tiny(tmp_path/'run', 'training.max_steps=4', 'training.eval_every_steps=4')
     launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
               '--no-python', *real('critic', settings=settings)]
     done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=180,
@@ -142,26 +141,22 @@ def test_every_kind_of_critic_trains_and_is_read_back(kind, llama, tmp_path, cap
     from wmtp.models.value_model import ValueModel
     settings, from_folder = KINDS[kind]
     if from_folder: settings = [*settings, f'models.value_model.backbone_path={llama}']
-    code = main('critic', ['--set', *TINY, *settings, 'training.max_steps=3', 'training.eval_every_steps=3',
-                           f'checkpoint.save_dir={tmp_path}/run'])
-    assert code == 0, capsys.readouterr().err
+    settings = tiny(tmp_path/'run', *settings, 'training.max_steps=3', 'training.eval_every_steps=3')
+    assert main('critic', ['--set', *settings]) == 0, capsys.readouterr().err
     best = Path(json.loads((tmp_path/'run'/'summary.json').read_text())['checkpoint']['best'])
     about = json.loads((best/'wmtp.json').read_text())
     assert about['prob_values'] is (kind != 'ranking only')
     if 'frozen' in kind:
         assert (best/'model.safetensors').stat().st_size < (llama/'model.safetensors').stat().st_size / 5
     ValueModel.from_checkpoint(best, llama if from_folder else None)
-    assert main('critic', ['--resume', str(best), '--set', *TINY, *settings, 'training.max_steps=3',
-                           'training.eval_every_steps=3',
-                           f'checkpoint.save_dir={tmp_path}/run']) == 0
+    assert main('critic', ['--resume', str(best), '--set', *settings]) == 0
 
 
 def test_resuming_with_other_data_is_refused(whole, tmp_path, capsys):
     from wmtp.cli import main
     shutil.copytree(whole[0], tmp_path/'run')
-    changed = [s for s in TINY
-               if not s.startswith('data.valid')] + ['data.valid=storage/datasets/microcode/valid.jsonl.gz']
-    assert main('critic', ['--resume', 'auto', '--set', *changed, f'checkpoint.save_dir={tmp_path}/run']) == 2
+    changed = tiny(tmp_path/'run', f'data.valid={MICROCODE}/valid.jsonl.gz')
+    assert main('critic', ['--resume', 'auto', '--set', *changed]) == 2
     assert 'data_sha256.valid' in capsys.readouterr().err
 
 
@@ -184,8 +179,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(name):
 def test_a_bad_line_is_named_and_can_be_skipped(tmp_path):
     lines = gzip.open(ROOT/'storage/datasets/microcode/test.jsonl.gz', 'rt').read().split('\n')[:200]
     (tmp_path/'train.jsonl').write_text('\n'.join([*lines[:2], lines[2][:40], *lines[3:]]) + '\n')
-    settings = [*TINY, f'data.train={tmp_path}/train.jsonl', f'checkpoint.save_dir={tmp_path}/run',
-                'training.max_steps=2']
+    settings = tiny(tmp_path/'run', f'data.train={tmp_path}/train.jsonl', 'training.max_steps=2')
     done = run('critic', settings=settings)
     assert done.returncode == 2 and 'train.jsonl:3:' in done.stderr and done.stderr.count('\n') == 1
     assert not (tmp_path/'run').exists()
@@ -204,8 +198,7 @@ def test_every_shipped_configuration_is_good(path):
 def test_a_secret_is_found_nowhere(tmp_path):
     secret = 'hunter2-planted-secret'
     uri = f'sqlite:///{tmp_path}/mlflow/m.db'
-    settings = [*TINY, 'mlflow.enabled=true', f'mlflow.tracking_uri={uri}', 'training.max_steps=4',
-                f'checkpoint.save_dir={tmp_path}/run']
+    settings = tiny(tmp_path/'run', 'mlflow.enabled=true', f'mlflow.tracking_uri={uri}', 'training.max_steps=4')
     done = run('critic', settings=settings, MLFLOW_TRACKING_PASSWORD=secret, MLFLOW_TRACKING_USERNAME='u')
     assert done.returncode == 0, done.stderr
     assert secret not in done.stdout + done.stderr
@@ -218,10 +211,10 @@ def test_a_secret_is_found_nowhere(tmp_path):
 @pytest.mark.skipif('WMTP_REAL_DATA' not in os.environ, reason='WMTP_REAL_DATA is not set')
 def test_the_real_sample_with_the_llama_tokenizer(tmp_path):
     sample = os.environ['WMTP_REAL_DATA']
-    done = run('critic', settings=[*TINY, f'data.train={sample}/real_sample_300.jsonl',
-                                   f'tokenizer.path={sample}/llama_tokenizer.model',
-                         'training.max_steps=3', 'training.tokens_per_batch=4096',
-                         f'checkpoint.save_dir={tmp_path}/run', f'data.index_dir={tmp_path}/indexes'])
+    done = run('critic', settings=tiny(tmp_path/'run', f'data.train={sample}/real_sample_300.jsonl',
+                                       f'tokenizer.path={sample}/llama_tokenizer.model',
+                                       'training.max_steps=3', 'training.tokens_per_batch=4096',
+                                       f'data.index_dir={tmp_path}/indexes'))
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path/'run'/'summary.json').read_text())['metrics']
     assert 0 <= metrics['value/pairwise_last'] <= 1 and metrics['credit/bug_hit@3'] is None

@@ -1,13 +1,12 @@
 """wmtp_evaluate as a process: exit codes, kill and restart, two ranks, adapters and other models, a critic's choice, no jail."""
 import json
-import socket
 import subprocess
 import sys
 import textwrap
 
 import pytest
 import torch
-from commands import ROOT, Running, run
+from commands import ROOT, Running, run, run_ranks
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from wmtp.config.load import load_config, project_root
@@ -20,13 +19,12 @@ from wmtp.losses.mtp_loss import compute_mtp_ce_loss
 from wmtp.models.lora import add_lora, save_lora
 from wmtp.models.mtp import MetaLlamaMTPAdapter
 from wmtp.pipelines.evaluate import evaluation_folder
+from wmtp.pipelines.setup import absolute_paths, tiny_settings
 
 def settings(policy, folder, *changes):
-    return ['--set', f'models.policy.checkpoint_path={policy}', f'save_dir={folder}',
-            'benchmark.name=microcode-valid', 'benchmark.max_tasks=10',
-            'benchmark.pass_at=1 2', 'generation.n_samples=2', 'generation.batch_size=2',
-            'generation.temperature=.3', 'generation.max_new_tokens=100',
-            'mlflow.enabled=false', 'runtime.log_every_steps=1', 'sandbox.workers=2', *changes]
+    return ['--set', *tiny_settings('evaluate', folder, f'models.policy.checkpoint_path={policy}',
+                                    'benchmark.max_tasks=10', 'generation.batch_size=2',
+                                    'generation.max_new_tokens=100', 'runtime.log_every_steps=1', *changes)]
 
 
 def summary(folder): return json.loads((folder/'summary.json').read_text())
@@ -86,12 +84,7 @@ def test_killed_and_restarted(policy, whole, tmp_path):
 
 def test_two_processes(policy, whole, tmp_path):
     "Ranks share the units; what they find together is what one finds."
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    env = {'WORLD_SIZE': '2', 'LOCAL_RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
-    ranks = [Running('evaluate', *settings(policy, tmp_path/'run'), RANK=str(r), **env) for r in range(2)]
-    done = [process.wait() for process in ranks]
+    done = run_ranks('evaluate', *settings(policy, tmp_path/'run'))
     assert [d.returncode for d in done] == [0, 0], done
     assert 'pass@1' in done[0].stdout and done[1].stdout == ''
     assert (tmp_path/'run'/'samples.jsonl').read_bytes() == (whole/'samples.jsonl').read_bytes()
@@ -125,14 +118,7 @@ def test_adapter_and_other_models(policy, tmp_path):
 
 def test_a_critic_chooses(policy, tmp_path):
     "Best of n by a critic of wmtp_critic; one that reads other ids is refused."
-    tiny = ['data.train=storage/datasets/microcode/test.jsonl.gz', 'data.valid=null',
-            'training.tokens_per_batch=900', 'training.max_steps=4',
-            'training.eval_every_steps=4', 'training.eval_max_batches=2', 'training.lr_warmup_steps=1',
-            'mlflow.enabled=false', 'critic.lm_layer=1',
-            'models.value_model.hidden_size=32', 'models.value_model.n_layers=2',
-            'models.value_model.intermediate_size=64',
-            f'checkpoint.save_dir={tmp_path}/critic']
-    made = run('critic', settings=tiny)
+    made = run('critic', settings=tiny_settings('critic', tmp_path/'critic', 'training.eval_max_batches=2'))
     assert made.returncode == 0, made.stderr
     done = run('evaluate',
                *settings(policy, tmp_path/'run', f'models.value_model.checkpoint_path={tmp_path}/critic'))
@@ -190,10 +176,10 @@ def test_check_and_help():
 
 @pytest.mark.parametrize('config', ['evaluate', 'evaluate_local'])
 def test_an_evaluation_is_filed_under_its_policy(config, tmp_path):
-    "Each policy has a folder of its own, also where a checkpoint or an MLflow run is named; --set save_dir wins."
+    "Each policy has a folder of its own, also a checkpoint or an MLflow run; --set save_dir wins."
     def folder(source, *changes):
         cfg = load_config(config, [f'models.policy.checkpoint_path={source}', *changes], 'evaluate')
-        return evaluation_folder(cfg.models.policy.checkpoint_path, cfg.save_dir)
+        return evaluation_folder(absolute_paths(cfg))
     checkpoints, evaluations = project_root()/'storage/checkpoints', project_root()/'storage/evaluations'
     assert folder(checkpoints/'rho1_local') == evaluations/'rho1_local'
     assert folder(checkpoints/'rho1'/'step-000030') == evaluations/'rho1-step-000030'

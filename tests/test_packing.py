@@ -5,22 +5,23 @@ import numpy as np
 import pytest
 import torch
 
-from wmtp.config.load import load_config, project_root, resolve_path
+from wmtp.config.load import load_config, project_root
 from wmtp.core import seed_everything
 from wmtp.data.packing import lay_out
 from wmtp.data.sampling import sample_pairs
 from wmtp.data.tokenizer import load_tokenizer
 from wmtp.pipelines.baseline import run_baseline
-from wmtp.pipelines.critic import losses, make_critic
+from wmtp.pipelines.critic import critic_losses, make_critic
 from wmtp.pipelines.policy import make_policy, policy_losses
-from wmtp.pipelines.run import read_programs
+from wmtp.pipelines.setup import prepare_run, read_programs, tiny_settings
 
-CRITIC = ['models.value_model.hidden_size=32', 'models.value_model.n_layers=2',
-          'models.value_model.n_heads=4', 'models.value_model.intermediate_size=64',
-          'models.value_model.head=linear', 'critic.lm_layer=1', 'critic.ranking_coef=.3',
+CRITIC = ['models.value_model.n_heads=4', 'models.value_model.head=linear', 'critic.ranking_coef=.3',
           'critic.eos_warmup_steps=0']
-SMALL = ['models.policy.dim=32', 'models.policy.n_layers=5', 'models.policy.n_heads=4',
-         'models.policy.hidden_dim=64', 'mlflow.enabled=false']
+
+
+def configure(run, *changes, folder='unused'):
+    own = CRITIC if run == 'critic' else ['models.policy.n_heads=4']
+    return load_config(None, tiny_settings(run, folder, *own, *changes), run)
 
 
 @pytest.fixture(scope='module')
@@ -58,9 +59,8 @@ def assert_same_step(step, other):
 @pytest.mark.parametrize('one_by_one', [True, False])
 def test_policy(batch, programs, one_by_one):
     heads = f'mtp.sequential_heads={one_by_one}'.lower()
-    cfgs = [load_config(None, [*SMALL, heads, f'data.packing={packing}'], 'baseline')
-            for packing in ('false', 'true')]
-    model = make_policy(cfgs[0], programs.tokenizer.vocab_size)
+    cfgs = [configure('baseline', heads, f'data.packing={packing}') for packing in ('false', 'true')]
+    model = make_policy(prepare_run(cfgs[0]))
     generator = torch.Generator().manual_seed(1)
     weighted = replace(batch, weights=torch.rand(batch.labels.shape, generator=generator))
     steps = []
@@ -72,21 +72,21 @@ def test_policy(batch, programs, one_by_one):
 
 @pytest.mark.parametrize('lm', [0., .5])
 def test_critic(batch, programs, lm):
-    cfgs = [load_config(None, [*CRITIC, f'critic.lm_coef={lm}', f'data.packing={packing}'], 'critic')
+    cfgs = [configure('critic', f'critic.lm_coef={lm}', f'data.packing={packing}')
             for packing in ('false', 'true')]
-    model = make_critic(cfgs[0], programs.tokenizer.vocab_size)
+    model = make_critic(prepare_run(cfgs[0]))
     torch.nn.init.normal_(model.head.layers[-1].weight, std=.1)  # so that a gradient reaches the backbone
     steps = []
     for cfg in cfgs:
-        loss, counts = losses(cfg)
+        loss, counts = critic_losses(cfg)
         steps.append(step(model, loss, batch, counts(batch, 3)))
     assert_same_step(*steps)
 
 
 def test_no_document_sees_another(batch, programs):
     "Another program in the same row changes not one bit of an output; its own outputs change."
-    policy = make_policy(load_config(None, SMALL, 'baseline'), programs.tokenizer.vocab_size).eval()
-    critic = make_critic(load_config(None, CRITIC, 'critic'), programs.tokenizer.vocab_size).eval()
+    policy = make_policy(prepare_run(configure('baseline'))).eval()
+    critic = make_critic(prepare_run(configure('critic'))).eval()
     torch.nn.init.normal_(critic.head.layers[-1].weight)
     layout = lay_out(batch, True)
     assert len(layout.input_ids) < len(batch.input_ids)
@@ -106,11 +106,9 @@ def test_no_document_sees_another(batch, programs):
 
 def test_run(tmp_path):
     "A whole packed run, twice: the same bits."
-    small = [*SMALL, 'training.max_steps=3', 'training.eval_every_steps=3', 'checkpoint.save_every_steps=3',
-             'training.tokens_per_batch=1200', 'training.eval_max_batches=1', 'data.max_samples=300',
-             'data.packing=true']
     journals = []
     for name in 'ab':
-        run_baseline(load_config(None, [*small, f'checkpoint.save_dir={tmp_path/name}'], 'baseline'))
-        journals.append((resolve_path(str(tmp_path/name))/'journal.jsonl').read_bytes())
+        run_baseline(configure('baseline', 'training.max_steps=3', 'training.eval_every_steps=3',
+                               'training.eval_max_batches=1', 'data.packing=true', folder=tmp_path/name))
+        journals.append((tmp_path/name/'journal.jsonl').read_bytes())
     assert journals[0] == journals[1]

@@ -191,7 +191,7 @@ def program_text(
 ) -> str:
     "A program token by token with its numbers, the first kind in full."
     from wmtp.viz import tokens_ansi
-    (caption, numbers, kind), *others = program.lines
+    (caption, numbers, kind), *others = program.colourings
     key = '' if colour else ' (colours on a terminal; <<the mistake>>)'
     lines = [f'\n{program.title}\n  {caption}:{key}',
              tokens_ansi(program.pieces, numbers, kind, program.bug, colour)]
@@ -208,7 +208,7 @@ def show_run(
 ):
     "Print what a run came to."
     out, summary = out or sys.stdout, done.summary
-    print(*closing_lines(summary), *(program_text(p, out.isatty()) for p in done.shown), sep='\n', file=out)
+    print(*closing_lines(summary), *(program_text(p, out.isatty()) for p in done.programs), sep='\n', file=out)
     trained = 'checkpoint' in summary
     result = summary['checkpoint']['best'] if trained else done.save_dir/'samples.jsonl'
     print(f"\nreport      {done.save_dir/'report.html'}\nsummary     {done.save_dir/'summary.json'}"
@@ -227,8 +227,8 @@ def show_warning(message, category, *place, **options):
 def memory_lines(cfg) -> list[str]:
     "What training a policy as configured would need of memory; nothing for the other runs."
     if cfg.run in ('critic', 'evaluate'): return []
-    from wmtp.pipelines.policy import estimate
-    return estimate(cfg)
+    from wmtp.pipelines.policy import memory_lines
+    return memory_lines(cfg)
 
 # %% ../nbs/6_runs/81_cli.ipynb #b50297e8
 def run_command(
