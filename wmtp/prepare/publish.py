@@ -30,17 +30,15 @@ def row_schema() -> dict:
     whole = lambda least=0: {'type': 'integer', 'minimum': least}
     text = {'type': 'string', 'pattern': r'\S'}
     metadata = {'source': text, 'difficulty': {**whole(), 'maximum': 11}, 'difficulty_raw': whole(),
-                'cf_rating': whole(),
-                'cf_tags': {'type': 'array', 'items': {'type': 'string'}}, 'has_tests': {'type': 'boolean'},
-                'problem': text,
+                'cf_rating': whole(), 'cf_tags': {'type': 'array', 'items': {'type': 'string'}},
+                'has_tests': {'type': 'boolean'}, 'problem': text,
                 'language': {'enum': ['python3', 'python2']}, 'n_tokens': whole(3)}
     fields = {'instruction': text, 'input': {'type': 'string'}, 'output': text,
               'task_id': {'type': 'string', 'pattern': '_(correct|incorrect)_[0-9]+$'},
               'is_correct': {'type': 'boolean'},
               'metadata': {'type': 'object', 'properties': metadata, 'required': [*metadata]}}
     return {'$schema': 'https://json-schema.org/draft/2020-12/schema', 'title': 'A program with its label',
-            'type': 'object',
-            'properties': fields, 'required': [*FIELDS], 'additionalProperties': False}
+            'type': 'object', 'properties': fields, 'required': [*FIELDS], 'additionalProperties': False}
 
 # %% ../../nbs/appendix/prepare/15c_publish.ipynb #c4c5e5ef
 BIN = 128 # tokens per bar of the histogram of lengths
@@ -53,7 +51,7 @@ class Stats:
         is_correct:bool,
         metadata:dict, # of the row
     ) -> None:
-        "Counts one row."
+        "Count one row."
         label = 'correct' if is_correct else 'incorrect'
         for name in ('difficulty', 'difficulty_raw', 'source', 'language'):
             self.counts[name, metadata[name], label] += 1
@@ -63,21 +61,21 @@ class Stats:
 
     def table(self) -> dict: # JSON-ready
         "All counts, in a fixed order; lengths as a histogram whose bars are named by their first value."
-        found = {'rows': self.problems.total(), 'problems': len(self.problems),
+        table = {'rows': self.problems.total(), 'problems': len(self.problems),
                  'label': {'correct': 0, 'incorrect': 0}}
-        for (name, value, label), n in sorted(self.counts.items(),
-            key=lambda item: (item[0][0], str(type(item[0][1])), item[0][1:])):
-            found.setdefault(name, {}).setdefault(str(value), {'correct': 0, 'incorrect': 0})[label] = n
-            if name == 'language': found['label'][label] += n
+        order = lambda item: (item[0][0], str(type(item[0][1])), item[0][1:])
+        for (name, value, label), n in sorted(self.counts.items(), key=order):
+            table.setdefault(name, {}).setdefault(str(value), {'correct': 0, 'incorrect': 0})[label] = n
+            if name == 'language': table['label'][label] += n
         sizes = sorted(self.problems.values())
-        found['rows_per_problem'] = {'median': sizes[len(sizes) // 2], 'most': sizes[-1]} if sizes else {}
-        found['tokens_per_row'] = {'mean': round(self.tokens[0] / max(1, found['rows']), 1),
+        table['rows_per_problem'] = {'median': sizes[len(sizes) // 2], 'most': sizes[-1]} if sizes else {}
+        table['tokens_per_row'] = {'mean': round(self.tokens[0] / max(1, table['rows']), 1),
                                    'most': self.tokens[1]}
-        return found
+        return table
 
 # %% ../../nbs/appendix/prepare/15c_publish.ipynb #789572c3
 def flush(path) -> None:
-    "Waits until a file, or a folder's list of names, is on the disk."
+    "Wait until a file, or a folder's list of names, is on the disk."
     descriptor = os.open(path, os.O_RDONLY)
     try: os.fsync(descriptor)
     finally: os.close(descriptor)
@@ -109,7 +107,7 @@ class Draft:
         if kind: shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
-        "Closes the files of rows and problems."
+        "Close the files of rows and problems."
         for f in (*self.files.values(), self.problems, self.packed): f.close()
 
 # %% ../../nbs/appendix/prepare/15c_publish.ipynb #64c9802b
@@ -119,7 +117,7 @@ from fastcore.basics import patch
 def add_split(self:Draft,
     split:str, # train | valid | test | prompt
 ) -> None:
-    "Opens the file of a split, which may stay empty."
+    "Open the file of a split, which may stay empty."
     self.files[split], self.stats[split] = (self.folder/f'{split}.jsonl').open('wb'), Stats()
 
 @patch
@@ -129,7 +127,7 @@ def add_row(self:Draft,
     is_correct:bool,
     metadata:dict, # of the row
 ) -> None:
-    "Appends one row."
+    "Append one row."
     self.files[split].write(line)
     self.stats[split].add(is_correct, metadata)
 
@@ -138,7 +136,7 @@ def add_problem(self:Draft,
     record:dict, # of the problem
     split:str,
 ) -> None:
-    "Appends one problem with its tests."
+    "Append one problem with its tests."
     line = json_line({'problem': record['problem'], 'split': split, **record})
     self.problems.write(line)
     self.text_sha256.update(line)
@@ -149,7 +147,7 @@ def publish(self:Draft,
     facts:dict, # name, licence, inputs, settings ...; JSON-ready
     dropped:dict, # split -> what was read and left out
 ) -> dict: # what metadata.json says
-    "Writes statistics, schema and metadata, and gives the folder its final name."
+    "Write statistics, schema and metadata, and give the folder its final name."
     self.close()
     texts = {f'stats/{split}.json': stats.table() for split, stats in self.stats.items()}
     for name, value in {**texts, 'stats/dropped.json': dropped, 'schema.json': row_schema()}.items():
@@ -173,14 +171,14 @@ LICENCES = {'mbpp': 'CC-BY-4.0', 'humaneval': 'MIT', 'codecontests': 'CC-BY-4.0'
 
 def hub_tasks(
     name:str, # mbpp | humaneval
-): # yields (place for messages, task)
+): # yields (position for messages, task)
     "The tasks of a benchmark on the hub; no network is an `InputError`."
     import datasets
     where, config = HUB[name]
     try: splits = datasets.load_dataset(where, config)
     except Exception as e: # the client's errors are of many kinds, and all mean the same to a user
-        raise InputError(f"{where} is not to be had from the hub ({str(e).strip().splitlines()[0]}); give "
-                         f"its file with --source") from None
+        reason = str(e).strip().splitlines()[0]
+        raise InputError(f"{where} is not to be had from the hub ({reason}); give its file with --source") from None
     for split in sorted(splits):
         for n, task in enumerate(splits[split]): yield f'{where} {split} {n}', task
 
@@ -197,12 +195,12 @@ def prepare_benchmark(
     folder, # where to write, which must not exist
     tokenizer_path, # for `load_tokenizer`
 ) -> dict: # what metadata.json says
-    "Writes a benchmark as a data set: every reference program is a correct row, every task a problem with its tests."
+    "Write a benchmark as a data set: a reference program is a correct row, a task a problem with its tests."
     tokenizer, draft = load_tokenizer(tokenizer_path), Draft(folder)
     tasks = read_tasks(name, file_tasks(source) if source else hub_tasks(name))
     texts = [(prompt_text(record), code) for _, record, code in tasks]
-    lengths = [len(a) + len(b) + 2
-               for a, b in zip(*(tokenizer.encode_many(column) for column in zip(*texts)))]
+    prompts, programs = (tokenizer.encode_many(column) for column in zip(*texts))
+    lengths = [len(prompt) + len(program) + 2 for prompt, program in zip(prompts, programs)]
     with draft:
         for split in sorted({split for split, _, _ in tasks}): draft.add_split(split)
         for (split, record, code), n_tokens in zip(tasks, lengths):
@@ -211,7 +209,7 @@ def prepare_benchmark(
             draft.add_problem({**record, 'n_correct': 1, 'n_incorrect': 0}, split)
         sizes = Counter(split for split, _, _ in tasks)
         counts = {split: {'programs': {'read': n, 'kept': n, 'dropped': {}}} for split, n in sizes.items()}
-        inputs = [{'name': Path(source).name,
-                   'identity': f'sha256:{file_sha256(source)}'}] if source else [{'name': HUB[name][0]}]
-        return draft.publish({'name': name, 'licence': LICENCES[name], 'inputs': inputs,
+        if source: origin = {'name': Path(source).name, 'identity': f'sha256:{file_sha256(source)}'}
+        else: origin = {'name': HUB[name][0]}
+        return draft.publish({'name': name, 'licence': LICENCES[name], 'inputs': [origin],
                               'tokenizer': tokenizer_facts(tokenizer)}, counts)
