@@ -1,4 +1,4 @@
-"""As much of the hub as `datasets` asks for when it streams a data set of Parquet files: a server of one folder."""
+"""As much of the hub as `datasets` needs to stream a data set of Parquet files: a server of one folder."""
 import hashlib
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Synthetic rows in the exact schema of deepmind/code_contests, and files of them in every format that can be read."""
+"""Synthetic rows in the exact schema of deepmind/code_contests, and files of them in every format."""
 import json
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def hub_row(name, description=None, correct=(), incorrect=(), public=(), **field
 
 
 def write_rows(rows, path):
-    "Rows as the file format that the path's ending says; Parquet with half characters in it, as no writer would make it."
+    "Rows in the format that the path's ending says; Parquet with half characters, as no writer makes it."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == '.jsonl':
@@ -99,7 +99,7 @@ ODD = {
 
 
 def write_odd(folder, ending):
-    "The odd data set in one format: .parquet, .jsonl, or .arrow (a folder per file, as `save_to_disk` makes it)."
+    "The odd data set in one format: .parquet, .jsonl, or .arrow (a folder a file, as by `save_to_disk`)."
     for name, rows in ODD.items():
         split = name.split('-')[0]
         write_rows(rows, Path(folder)/(f'{name}/{split}.arrow' if ending == '.arrow' else f'{name}{ending}'))

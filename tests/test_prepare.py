@@ -1,4 +1,4 @@
-"""Preparing data sets with the real script: odd values, two processes, killed and restarted, a full disk, the two benchmarks."""
+"""Preparing data with the real script: odd values, two processes, a kill, a full disk, two benchmarks."""
 import gzip
 import io
 import json
@@ -147,7 +147,7 @@ def test_json_and_arrow_give_the_same_rows(odd, tmp_path):
 
 
 def test_from_the_hub_by_name(odd, tmp_path):
-    "The real client asks a server on this machine; what comes is what the same files give, and the commit is written down."
+    "The real client asks a server on this machine: the same rows as from files, and the commit is recorded."
     write_odd(tmp_path/'hub'/'data', '.parquet')
     (tmp_path/'hub'/'README.md').write_text('---\nlicense: cc-by-4.0\n---\n')
     server = fake_hub(tmp_path/'hub', 'deepmind/code_contests')
@@ -197,7 +197,8 @@ def many(tmp_path_factory):
 def test_two_processes_give_the_same_bytes(many, tmp_path):
     done = script('codecontests', '--source', many[0]/'in', '--out', tmp_path/'made', '--num-proc', 2,
                   '--max-tokens', 8000)
-    assert done.returncode == 0 and done.stderr.splitlines()[-1].startswith('preparing: 100 % of '), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].startswith('preparing: 100 % of ')
     assert contents(tmp_path/'made') == many[1] and os.listdir(tmp_path) == ['made']
 
 
@@ -212,7 +213,8 @@ def children(pid):
 
 
 def test_killed_in_the_middle_and_restarted_gives_the_same_bytes(many, tmp_path):
-    options = 'codecontests', '--source', many[0]/'in', '--out', tmp_path/'made', '--max-tokens', 8000, '--num-proc', 2
+    options = ('codecontests', '--source', many[0]/'in', '--out', tmp_path/'made', '--max-tokens', 8000,
+               '--num-proc', 2)
     parts = tmp_path/'.made.parts'
     process = subprocess.Popen(command(*options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 900

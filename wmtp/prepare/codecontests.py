@@ -26,7 +26,8 @@ def check_names(
     for n, (theirs, our) in enumerate(zip(names, ours)):
         plain = {'python': 'python2'}.get(theirs.lower(), theirs.lower()).split('_')[0]
         if plain != our.lower():
-            raise InputError(f"{column} {n} is {theirs} in this file; wanted {our}, as in deepmind/code_contests")
+            raise InputError(f"{column} {n} is {theirs} in this file; wanted {our}, "
+                             f"as in deepmind/code_contests")
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #468509e8
 def level_of_rating(
@@ -49,7 +50,8 @@ def plain_text(
 ) -> str: # without NUL or half characters, `\n` as line end
     "The text of one field; anything that cannot be used is a `BadRow`."
     if value is None: return ''
-    if not isinstance(value, str): raise BadRow('wrong type', f"{name} is {short_json(value)}; wanted a string")
+    if not isinstance(value, str):
+        raise BadRow('wrong type', f"{name} is {short_json(value)}; wanted a string")
     check_text(name, value)
     return unix_lines(value)
 
@@ -66,7 +68,8 @@ def column_pairs(
         raise BadRow('wrong type', f"{column} is {short_json(cell)}; wanted an object of two lists")
     a, b = cell.get(first) or [], cell.get(second) or []
     if len(a) != len(b):
-        raise BadRow('uneven lists', f"{column} has {len(a)} {first} and {len(b)} {second}; wanted as many of each")
+        raise BadRow('uneven lists',
+                     f"{column} has {len(a)} {first} and {len(b)} {second}; wanted as many of each")
     return [*zip(a, b)]
 
 # %% ../../nbs/appendix/prepare/11_codecontests.ipynb #87e483d1
@@ -85,7 +88,7 @@ def stored_tests(
     most:int, # tests to keep
     most_chars:int, # of input and output together, for one test
 ) -> tuple[list, int]: # [input, output] pairs; how many the row had
-    "The tests to keep beside the data, and the number there were; unusable and very long ones are passed over."
+    "The tests to keep beside the data, without unusable and very long ones; and how many there were."
     tests, n = [], 0
     for column in TEST_COLUMNS:
         for given, answer in column_pairs(row, column, 'input', 'output'):

@@ -102,7 +102,8 @@ def several_processes(
             return [futures[number].result() for number in range(len(shards))]
         except BrokenProcessPool:
             raise RunError("a process was ended from outside, perhaps for its memory; finished shards "
-                           "are kept: run the same command again, with a smaller --num-proc if it happens again") from None
+                           "are kept: run the same command again, with a smaller --num-proc if it "
+                           "happens again") from None
         finally:
             shares[-1] = 1
             pool.shutdown(cancel_futures=True)

@@ -163,7 +163,8 @@ def part_lines(
     index = {'problem': None, 'keys': [], 'read': prepared.n_read, 'dropped': dict(prepared.dropped),
              'programs': programs}
     if prepared.record:
-        index |= {name: prepared.record[name] for name in ('problem', 'source', 'difficulty', 'difficulty_raw')}
+        shared = 'problem', 'source', 'difficulty', 'difficulty_raw'
+        index |= {name: prepared.record[name] for name in shared}
         index['keys'] = problem_keys(prepared.record)
     return {'rows': b''.join(rows), 'index': json_line(index), 'problems': json_line(prepared.record)}
 

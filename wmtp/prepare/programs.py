@@ -57,7 +57,7 @@ def tree_levels(
 def parse_program(
     code:str, # as a reader gave it, `\n` as line end
 ) -> list[ast.AST]: # the nodes of its syntax tree, level by level
-    "The nodes of a program that this Python compiles, without running it; else a `BadRow` whose kind says why."
+    "The nodes of a program that this Python compiles; any other is a `BadRow`. Nothing is run."
     if not code.strip(): raise BadRow('blank program', "a blank program; wanted code")
     if len(code) > MAX_CHARS:
         raise BadRow('too many characters', f"{len(code)} characters; wanted at most {MAX_CHARS}")

@@ -178,7 +178,8 @@ def hub_tasks(
     try: splits = datasets.load_dataset(where, config)
     except Exception as e: # the client's errors are of many kinds, and all mean the same to a user
         reason = str(e).strip().splitlines()[0]
-        raise InputError(f"{where} is not to be had from the hub ({reason}); give its file with --source") from None
+        raise InputError(f"{where} is not to be had from the hub ({reason}); "
+                         "give its file with --source") from None
     for split in sorted(splits):
         for n, task in enumerate(splits[split]): yield f'{where} {split} {n}', task
 

@@ -41,7 +41,8 @@ def commands(
     "The commands that upload a folder, in order."
     def command(path, name):
         folder = name.rpartition('/')[0]
-        return ['vessl', 'storage', 'copy-file', str(path), f'{destination}/{folder}' if folder else destination]
+        target = f'{destination}/{folder}' if folder else destination
+        return ['vessl', 'storage', 'copy-file', str(path), target]
     files = [(file, command(file.path, file.name)) for file in upload.files]
     return [*files, (None, command(sums, sums.name))]
 

@@ -48,7 +48,8 @@ def humaneval_record(
     check_types(task, HUMANEVAL_TYPES)
     prompt, test, entry = (plain_text(name, task[name]) for name in ('prompt', 'test', 'entry_point'))
     record = {'problem': task['task_id'], 'source': 'humaneval', 'instruction': prompt, 'input': '',
-              **UNRATED, 'kind': 'check', 'entry_point': entry, 'n_tests': 1, 'tests': [f'{test}\n\ncheck({entry})\n']}
+              **UNRATED, 'kind': 'check', 'entry_point': entry, 'n_tests': 1,
+              'tests': [f'{test}\n\ncheck({entry})\n']}
     return 'test', record, prompt + plain_text('canonical_solution', task['canonical_solution'])
 
 # %% ../../nbs/appendix/prepare/11b_tasks.ipynb #dfa8a693

@@ -12,13 +12,11 @@ import fnmatch
 import hashlib
 import json
 import re
-import shutil
-import subprocess
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core import InputError, RunError, file_sha256
+from ..core import InputError, file_sha256
 from .file_report import Findings, validate_file
 from ..data.schema import numbered_lines
 from .validate import check_leaks, text_sha256

@@ -37,8 +37,8 @@ def check_leaks(
             both = np.intersect1d(*programs)
             if len(both):
                 line = b.prints.lines[int(np.flatnonzero(column(b, 'anywhere') == both[0])[0])]
-                warnings.add('program in two files, under different problems', f'{b.path}:{line} and {a.path}',
-                             len(both))
+                warnings.add('program in two files, under different problems',
+                             f'{b.path}:{line} and {a.path}', len(both))
 
 # %% ../../nbs/appendix/prepare/15f_validate.ipynb #bb550c74
 def text_sha256(path) -> str:
@@ -67,8 +67,8 @@ def check_hashes(
     try: metadata = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as e:
         reason = getattr(e, 'strerror', None) or e
-        raise InputError(f"{path}: cannot be read ({reason}); wanted a prepared data set, or name its files") \
-            from None
+        wanted = 'wanted a prepared data set, or name its files'
+        raise InputError(f"{path}: cannot be read ({reason}); {wanted}") from None
     for name, recorded in metadata['files'].items():
         file = Path(folder)/name
         agrees = lambda key, digest: key not in recorded or digest(file) == recorded[key]
@@ -108,7 +108,7 @@ def passed(
     "The verdict as true or false; an object may carry it as `.passed`, anything else is an `InputError`."
     verdict = getattr(verdict, 'passed', verdict)
     if type(verdict) is not bool:
-        raise InputError(f"the executor returned {verdict!r}; wanted true or false, or an object with .passed")
+        raise InputError(f"the executor returned {verdict!r}; wanted true, false, or an object with .passed")
     return verdict
 
 # %% ../../nbs/appendix/prepare/15f_validate.ipynb #a7a3286d
