@@ -1,10 +1,13 @@
 """Decoding: with a cache beside without one, 16 rows beside 1, drafts of the extra heads beside plain greedy.
 
-Goals: the cache at least 5 times faster over 256 new tokens (at the micro policy's size a step
-costs mostly its hundred or so calls, so a larger size stands beside it); 16 rows at least 4 times the tokens per second of one; drafts at
-least 1.3 times plain greedy, one row at a time, with a trained micro policy on microcode's prompts. Drafts depend on training, so that part needs
-storage/models/micro-policy: `python scripts/make_micro_models.py --only policy`, some minutes.
+Goals: the cache at least 5 times faster over 256 new tokens (at the micro policy's size a step costs mostly its
+hundred or so calls, so a larger size stands beside it); 16 rows at least 4 times the tokens per second of one;
+drafts at least 1.3 times plain greedy, one row at a time, with a trained micro policy on microcode's prompts.
+Drafts depend on training, so that part needs storage/models/micro-policy:
+`python scripts/make_micro_models.py --only policy`, some minutes.
 """
+from functools import partial
+
 import torch
 from measure import median, table, timed
 
@@ -49,9 +52,8 @@ def sizes(draws, device, dim, n_layers, hidden_dim):
                         'with cache': lambda: generate(model, NoEnd(), prompts[:1], 256),
                         'with cache, 16 rows': lambda: generate(model, NoEnd(), prompts, 256)}, draws)
     speed = {name: 256 * (16 if '16' in name else 1) / s for name, s in took.items()}
-    table(f'decoding: 256 new tokens after 40, dim {dim}, {n_layers - 3} blocks; goal: 5.00x with the cache',
-          [
-        (name, v, 'tokens/s', v / speed['everything read again']) for name, v in speed.items()])
+    rows = [(name, v, 'tokens/s', v / speed['everything read again']) for name, v in speed.items()]
+    table(f'decoding: 256 new tokens after 40, dim {dim}, {n_layers - 3} blocks; goal: 5.00x with the cache', rows)
     print(f"  16 rows beside 1: {speed['with cache, 16 rows'] / speed['with cache']:.2f}x; goal: 4.00x")
 
 
@@ -64,17 +66,15 @@ def drafts(draws, device):
     model, tokenizer = MetaLlamaMTPAdapter.from_pretrained(FOLDER).to(device), load_tokenizer(FOLDER)
     prompts = [task.prompt for task in load_benchmark('microcode').tasks][::2]
     for batch_size in (1, 16):
-        ways = {'plain greedy': False, 'with drafts': True}
-        written = {name: generate(model, tokenizer, prompts, 200, batch_size=batch_size, speculative=way)
-                   for name, way in ways.items()}
+        write = partial(generate, model, tokenizer, prompts, 200, batch_size=batch_size)
+        works = {'plain greedy': write, 'with drafts': partial(write, speculative=True)}
+        written = {name: work() for name, work in works.items()}
         same = sum(a.ids == b.ids for a, b in zip(*written.values()))
-        took = interleaved({name: lambda way=way, n=batch_size: generate(model, tokenizer, prompts, 200,
-                                                                         batch_size=n, speculative=way)
-                            for name, way in ways.items()}, draws)
+        took = interleaved(works, draws)
         tokens = sum(len(g.ids) for g in written['plain greedy'])
+        rows = [(name, tokens / s, 'tokens/s', took['plain greedy'] / s) for name, s in took.items()]
         table(f'decoding: {len(prompts)} microcode prompts, {batch_size} at a time, {same} answers '
-              f'identical; goal: 1.30x one at a time', [
-            (name, tokens / s, 'tokens/s', took['plain greedy'] / s) for name, s in took.items()])
+              f'identical; goal: 1.30x one at a time', rows)
     length = acceptance(written['with drafts'], model.n_future)['tokens_per_pass']
     n_trunk = len(model.layers) - 1
     print(f'  {length:.2f} tokens per pass: by blocks at most '
