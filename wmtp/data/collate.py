@@ -56,8 +56,7 @@ def encode_rows(
     rows:list, # rows as `read_rows` gives them
     tokenizer:Tokenizer,
     max_length:int, # ids a row may have
-# examples; index in `rows` of each; counts: kept, truncated, no_room, empty_output
-) -> tuple[list, list, dict]:
+) -> tuple[list, list, dict]: # examples; index of each in `rows`; counts, by reason, of what was dropped
     "The token ids of all rows that leave something to learn from."
     texts = list(dict.fromkeys(map(prompt_text, rows)))
     prompts = dict(zip(texts, tokenizer.encode_many(texts)))
@@ -80,8 +79,7 @@ class Batch:
     attention_mask:Tensor # [batch, seq] int64, 1 up to each row's length
     rewards:Tensor # [batch] float32, 1 for a correct program
     terminated:Tensor # [batch] bool, false where the EOS was cut off
-    # [batch, seq] or [batch, seq, n_future] float32, state-indexed; given by whoever weighs the tokens
-    weights:Tensor|None=None
+    weights:Tensor|None=None # [batch, seq] or [batch, seq, n_future] float32, state-indexed; None = all 1
 
     def to(self, device) -> 'Batch':
         "The same batch on another device."
@@ -105,7 +103,7 @@ def collate(
     terminated = torch.tensor([example.terminated for example in examples])
     return Batch(input_ids, labels, attention_mask, torch.tensor([float(r) for r in rewards]), terminated)
 
-# %% ../../nbs/1_data/14_collate.ipynb #e690f970
+# %% ../../nbs/1_data/14_collate.ipynb #389a2615
 def check_right_padded(
     attention_mask:Tensor, # [batch, seq] 1 or true where there is a token
 ) -> None:
@@ -113,15 +111,14 @@ def check_right_padded(
     rises = (attention_mask[:, 1:].bool() & ~attention_mask[:, :-1].bool()).any(1)
     if rises.any():
         raise InputError(f"row {int(rises.nonzero()[0])} of the batch has padding before a token; "
-                         f"wanted padding on the right only")
+                         "wanted padding on the right only")
 
 # %% ../../nbs/1_data/14_collate.ipynb #0fb7cba3
 def bug_tokens(
     row:dict, # a row as `read_rows` gives it
     tokenizer:Tokenizer,
     example:Example, # of that row
-# first and last state, both included; None without a known mistake, or when it was cut off
-) -> tuple[int, int]|None:
+) -> tuple[int, int]|None: # first and last state; None without a known mistake, or when it was cut off
     "The states in which the tokens of the known mistake were chosen: t with x_{t+1} in `metadata.bug_span`."
     if row['metadata'].get('bug_span') is None: return None
     start, end = row['metadata']['bug_span']

@@ -36,10 +36,8 @@ def sample_in_rounds(
 # %% ../../nbs/1_data/13_sampling.ipynb #3426735c
 def both_classes(
     table:RowTable,
-# rows sorted by problem and class; first index there and count [P] of each problem's incorrect rows;
-# the same of its correct rows
-) -> tuple:
-    "Where the incorrect and the correct programs stand of each problem that has both."
+) -> tuple: # rows by problem and class; first [P] and count [P] of the incorrect ones; of the correct ones
+    "Where the incorrect and the correct programs of each problem stand that has both."
     codes, counts = np.unique(table.problems.astype(np.int64) * 2 + table.labels, return_counts=True)
     members, first = np.lexsort((table.labels, table.problems)), np.cumsum(counts) - counts
     # groups whose right neighbour is the other class of the same problem

@@ -44,7 +44,7 @@ class SentencePieceTokenizer(Tokenizer):
         try: self.model = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except RuntimeError:
             raise InputError(f"{path}: not a SentencePiece model; "
-                             f"wanted a .model file or a Hugging Face folder") from None
+                             "wanted a .model file or a Hugging Face folder") from None
         files = {'tokenizer.model': Path(path)}
         ids = self.model.bos_id(), self.model.eos_id(), self.model.pad_id()
         super().__init__(str(path), files, *ids, self.model.vocab_size(), file_sha256(path))
@@ -78,7 +78,7 @@ class FolderTokenizer(Tokenizer):
                              f"({str(e).strip().splitlines()[0]})") from None
         if not loaded.is_fast:
             raise InputError(f"{path}: a tokenizer without tokenizer.json; "
-                             f"convert it to the fast format first")
+                             "convert it to the fast format first")
         # a copy, because transformers resets its own at every call
         self.core = type(loaded.backend_tokenizer).from_str(loaded.backend_tokenizer.to_str())
         self.core.encode_special_tokens = True
@@ -109,14 +109,14 @@ def load_tokenizer(
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such tokenizer; "
-                         f"wanted a SentencePiece .model file or a Hugging Face folder")
+                         "wanted a SentencePiece .model file or a Hugging Face folder")
     if path.is_dir() and not (path/'tokenizer.json').exists() and (path/'tokenizer.model').exists():
         path = path/'tokenizer.model'
     tokenizer = (FolderTokenizer if path.is_dir() else SentencePieceTokenizer)(path)
     known = lambda i: i is not None and i >= 0
     if not known(tokenizer.bos_id) or not known(tokenizer.eos_id):
         raise InputError(f"{path}: the tokenizer has no BOS or no EOS token; "
-                         f"both are needed, take the tokenizer of a LLaMA model")
+                         "both are needed, take the tokenizer of a LLaMA model")
     if not known(tokenizer.pad_id): tokenizer.pad_id = tokenizer.eos_id
     return tokenizer
 
@@ -140,5 +140,5 @@ def train_tokenizer(
             max_sentence_length=1 << 24, num_threads=1, minloglevel=2)
     except RuntimeError as e:
         raise InputError(f"no tokenizer of vocab_size {vocab_size} ({str(e).splitlines()[0]}); "
-                         f"wanted some text and at least 400") from None
+                         "wanted some text and at least 400") from None
     return model.getvalue()

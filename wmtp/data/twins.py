@@ -54,8 +54,7 @@ def nearest_programs(
 def find_twins(
     examples:list, # [N] `Example`s
     table:RowTable, # of the same rows
-# [N] int32, for an incorrect row the index of its twin; -1 for correct rows and where no program is correct
-) -> np.ndarray:
+) -> np.ndarray: # [N] int32, index of the twin; -1 for correct rows and where no program is correct
     """For each incorrect program the correct one of its problem with the longest common beginning.
     Of several, one with the longest common end."""
     twins, by_problem = np.full(len(table), -1, np.int32), np.argsort(table.problems, kind='stable')
