@@ -8,8 +8,8 @@ cfg = ConfigParser(delimiters=['='], interpolation=None)
 cfg.read('settings.ini', encoding='utf-8')
 s = cfg['DEFAULT']
 
-# configs/ and vendor/ stay at the top of the checkout and travel in the wheel as wmtp.configs and wmtp.vendor.
-# The wmtp/vendor/ of a checkout only points to vendor/; it is left out.
+# configs/ and vendor/ stay at the top of a checkout and travel in the wheel as wmtp.configs and wmtp.vendor
+# (the wmtp/vendor/ of a checkout only points to vendor/ and is left out).
 packages = find_packages(include=['wmtp', 'wmtp.*'], exclude=['wmtp.vendor'])
 vendored = [p.replace('vendor', 'wmtp.vendor', 1) for p in find_packages(include=['vendor', 'vendor.*'])]
 

@@ -208,7 +208,8 @@ def show_run(
 ):
     "Print what a run came to."
     out, summary = out or sys.stdout, done.summary
-    print(*closing_lines(summary), *(program_text(p, out.isatty()) for p in done.programs), sep='\n', file=out)
+    programs = [program_text(program, out.isatty()) for program in done.programs]
+    print(*closing_lines(summary), *programs, sep='\n', file=out)
     trained = 'checkpoint' in summary
     result = summary['checkpoint']['best'] if trained else done.save_dir/'samples.jsonl'
     print(f"\nreport      {done.save_dir/'report.html'}\nsummary     {done.save_dir/'summary.json'}"
