@@ -6,7 +6,7 @@
 
 The start is the micro policy; each arm goes on from it with the settings below, and its best checkpoint is
 evaluated on microcode's test problems. What is finished is not made again. All lies in
-storage/checkpoints/compare/; the table goes to nbs/9_reports/results/ for nbs/9_reports/92_compare_arms.ipynb.
+storage/checkpoints/compare/; the table goes to nbs/9_reports/results/, where 92_compare_arms.ipynb reads it.
 """
 import argparse
 import json

@@ -82,10 +82,8 @@ def hit_probability(
 def locate_bugs(
     td:Tensor, # [batch, seq] float32
     state_mask:Tensor, # [batch, seq] bool
-    # [batch, 2] int64, first and last choice of the bug (state index, inclusive), -1 where there is none
-    bug_spans:Tensor,
-# int64 arrays over the programs whose bug has a counted choice: n, n_bug, before, tied, tied_bug; their rows
-) -> dict:
+    bug_spans:Tensor, # [batch, 2] int64, first and last choice (state index) of the bug; -1 = none
+) -> dict: # int64 arrays over programs with a counted bug: n, n_bug, before, tied, tied_bug, rows
     "Where the bug's most negative td stands among the choices of its program."
     position = torch.arange(td.shape[1], device=td.device)
     first, last = bug_spans[:, :1], bug_spans[:, 1:]
@@ -133,8 +131,7 @@ def gather_programs(
     problems, # [batch]
     bug_spans=None, # [batch] pairs or None
     terminated=None, # [batch] or None
-# values float32, state_mask bool, rewards float32, problems array, bug_spans int64 [n, 2], terminated bool
-) -> tuple:
+) -> tuple: # the same six; values and rewards float32, bug_spans int64 [n, 2]
     """The programs with at least one counted choice, as tensors on the CPU.
     Raise `InputError` unless the parts fit together."""
     n = len(values)
@@ -222,8 +219,7 @@ def summarize_critic(
     state_mask, # the same shape or lengths, bool
     rewards, # [batch] 0 or 1
     problems, # [batch] the problem of each program: ints or names
-    # [batch] pairs (first, last) of state indices, inclusive; None or (-1, -1) where there is no bug
-    bug_spans=None,
+    bug_spans=None, # [batch] pairs (first, last) of state indices; None or (-1, -1) where there is no bug
     terminated=None, # [batch] bool, false where the window cut the program off; None = all ended
     gamma:float=1.0, # discount per choice, in [0, 1]
     prob_values:bool=True, # false for a critic trained only by ranking

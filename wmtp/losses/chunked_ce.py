@@ -131,8 +131,7 @@ def run(self:ChunkedCE,
     keep:Tensor, # [...] bool, the rows to look at
     factors:Tensor, # [...] what each row's loss is multiplied by in the gradients
     train_rows:bool=False, # whether latents get a gradient
-# [...] nats, at least float32, 0 where not kept; [..., dim] gradient of factors * nll
-) -> tuple[Tensor, Tensor|None]:
+) -> tuple[Tensor, Tensor|None]: # [...] nats, 0 where not kept; [..., dim] gradient of factors * nll
     "Loss and gradients of the kept rows."
     nll = torch.zeros(targets.shape, dtype=self.wide, device=hidden.device)
     grad = torch.zeros_like(hidden) if train_rows else None

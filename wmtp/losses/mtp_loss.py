@@ -57,13 +57,10 @@ def compute_mtp_ce_loss(
     hidden:Tensor, # [batch, seq, n_future, dim] normed latents of each head
     output_weight:Tensor, # [vocab, dim] unembedding
     labels:Tensor, # [batch, seq] token ids, unshifted, -100 where ignored
-    # [batch, seq] of the choice of x_{t+1}, or [batch, seq, n_future]; no graph; None = 1
-    weights:Tensor|None=None,
+    weights:Tensor|None=None, # [batch, seq] state-indexed, or [batch, seq, n_future]; no graph; None = 1
     head_coefficients:Tensor|None=None, # [n_future] multiplies each head's sum; None = 1
-    # [n_future] what each returned sum will be multiplied by in the total, up to one factor; None = equal
-    scale:Tensor|None=None,
-# [n_future] float32, sums of weight * cross-entropy, nats; [n_future] int64, label tokens
-) -> tuple[Tensor, Tensor]:
+    scale:Tensor|None=None, # [n_future] factor of each sum in the total, up to a common one; None = equal
+) -> tuple[Tensor, Tensor]: # [n_future] sums of weight * cross-entropy, nats; [n_future] label tokens
     """Weighted cross-entropy of every head and how many tokens it was asked for.
     Never holds the logits of more than a chunk."""
     n_future = hidden.shape[2] if hidden.ndim == 4 else 0
@@ -170,11 +167,9 @@ def compute_sequential_mtp_loss(
     output_weight:Tensor, # [vocab, dim] unembedding
     labels:Tensor, # [batch, seq] token ids, unshifted, -100 where ignored
     weights:Tensor|None=None, # as for `compute_mtp_ce_loss`
-    # [n_future] what each returned sum will be multiplied by in the total, up to one factor; None = equal
-    scale:Tensor|None=None,
+    scale:Tensor|None=None, # [n_future] factor of each sum in the total, up to a common one; None = equal
     head_coefficients:Tensor|None=None, # [n_future] multiplies each head's sum; None = 1
-# [n_future] float32, sums of weight * cross-entropy, nats; [n_future] int64, label tokens
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]: # [n_future] sums of weight * cross-entropy, nats; [n_future] label tokens
     """What `compute_mtp_ce_loss` gives, with one head's activations alive at a time.
     Section 2, arXiv 2404.19737."""
     if trunk.ndim != 3 or trunk.shape[2] != output_weight.shape[1]:

@@ -205,8 +205,7 @@ def critic_loss(
     value_coef:float=1., # weight of the value term
     ranking_coef:float=0., # weight of the ranking term; above 0, rows must alternate correct, incorrect
     eos_only:bool=False, # warm-up: only each row's last state
-# terms `value` (count: states) and `ranking` (count: pairs), those with a coefficient; metrics
-) -> tuple[dict, dict]:
+) -> tuple[dict, dict]: # terms `value` (count: states) and `ranking` (count: pairs); metrics
     "The loss of a critic on one micro-batch, name -> (sum, count), and metrics in the same form."
     check_critic_terms(use_lambda_return, use_mc_mse, value_coef, ranking_coef)
     state_mask, terms, pairs = state_mask.bool(), {}, None

@@ -117,8 +117,7 @@ def reference_nll(
     attention_mask:Tensor, # [batch, seq] 1 where there is a token, padding on the right
     labels:Tensor, # [batch, seq] int64, -100 where ignored
     chunk:int=4096, # positions whose logits are held at once; never less than one row
-# [batch, seq] float32 nats, state-indexed, exactly 0 outside `state_mask(labels)`, without a graph
-) -> Tensor:
+) -> Tensor: # [batch, seq] float32 nats, state-indexed, 0 outside `state_mask(labels)`, no graph
     "The reference's loss of each label token given all tokens before it."
     check_reference(model, input_ids)
     mask, targets = choices_of(labels), labels.roll(-1, 1)

@@ -41,8 +41,7 @@ def end_value(
     rewards:Tensor, # [batch] R, float32
     state_mask:Tensor, # [batch, seq] bool
     gamma:float=1.0, # discount per choice, in [0, 1]
-    # [batch] bool, true where the output ended with EOS inside the window; None = everywhere
-    terminated:Tensor|None=None,
+    terminated:Tensor|None=None, # [batch] bool, true where EOS came inside the window; None = everywhere
 ) -> Tensor: # [batch] float32
     "What each row's last choice led to: R where the program ended, else the bootstrap `gamma * V[last+1]`."
     if terminated is None: return rewards

@@ -150,8 +150,8 @@ def compute_weight_stats(
     if not n: return {f'weight/{name}': 0. for name in names}
     p, share = w / w.sum().clamp(min=1e-300), ess_share(w)
     entropy = -torch.xlogy(p, p).sum() / math.log(n) if n > 1 else 1.
-    # 1e-6: .1 in float32 is above .1
-    at_min, at_max = (before <= min_weight * (1 + 1e-6)), (before >= max_weight * (1 - 1e-6))
+    at_min = before <= min_weight * (1 + 1e-6) # .1 in float32 is above .1
+    at_max = before >= max_weight * (1 - 1e-6)
     numbers = (w.mean(), w.std(correction=0), w.min(), w.max(), entropy, n * share, share,
                at_min.double().mean(), at_max.double().mean())
     return {f'weight/{name}': float(number) for name, number in zip(names, numbers)}
@@ -227,8 +227,7 @@ def build_window_weights(
     control:str|None=None, # None | uniform | random | shuffled
     seed:int=0, # of the control; from the run's seed and the step
     gather=single_process_gather, # [n] of this process -> ([N] of all processes, the slice that is its own)
-# per micro-batch [batch, seq], with path [batch, seq, n_future], float32; metrics of the global batch
-) -> tuple[list, dict]:
+) -> tuple[list, dict]: # [batch, seq], with path [batch, seq, n_future], per micro-batch; global metrics
     "The weights of a window of micro-batches, and what to log of them."
     if normalize not in (None, 'mean_one'):
         raise InputError(f"normalize is {normalize!r}; wanted mean_one or null")
@@ -263,8 +262,7 @@ def build_weights(
     n_future:int=1, # number of heads, read by path alone
     control:str|None=None, # None | uniform | random | shuffled
     seed:int=0, # of the control
-# [batch, seq], with path [batch, seq, n_future]; float32, exactly 0 outside the mask, without a graph
-) -> Tensor:
+) -> Tensor: # [batch, seq], with path [batch, seq, n_future]; float32, 0 outside the mask, no graph
     "The weights of one batch that is the whole global batch."
     masks = [torch.ones_like(advantages, dtype=torch.bool) if state_mask is None else state_mask]
     return build_window_weights([advantages], masks, beta, min_weight, max_weight, normalize, head_weight,
