@@ -97,7 +97,7 @@ def common_factor(
     if not promised.any(): c = actual.new_zeros(())
     else: c = (actual / promised)[promised.abs().argmax()]
     if ((actual - c * promised).abs() > 1e-6 * (c * promised).abs()).any():
-        raise RunError(f"the heads' sums were multiplied by {grad.tolist()}, the loss was told "
-                       f"{scale.tolist()} up to a common factor; "
+        raise RunError(f"the heads' sums were multiplied by {grad.tolist()}, "
+                       f"the loss was given {scale.tolist()} up to a common factor; "
                        "give it scale=, the factor of each head's sum in the total")
     return c + 0 * actual.sum()
