@@ -1,11 +1,11 @@
-"""Fill storage/models/ with the micro models: a policy and the reference for Rho-1, trained on microcode from a seed.
+"""Fill storage/models/ with the micro models: a policy and the reference for Rho-1, trained on microcode.
 
-    python scripts/make_micro_models.py                      # both, about a quarter of an hour on two CPU cores
+    python scripts/make_micro_models.py                      # both, a quarter of an hour on two CPU cores
     python scripts/make_micro_models.py --only reference     # what wmtp_rho1 needs
     python scripts/make_micro_models.py --set training.max_steps=2400
 
-Each is the best checkpoint of a `wmtp_baseline` run, without the optimizer's state. To cut a micro model out of a big one instead, see
-scripts/slice_model.py.
+Each is the best checkpoint of a `wmtp_baseline` run, without the optimizer's state. To cut a micro model out
+of a big one instead, see scripts/slice_model.py.
 """
 import argparse
 import shutil
@@ -32,17 +32,16 @@ def make(name, settings):
     if target.exists(): raise InputError(f"{target} exists already; move it away to make it anew")
     folder = project_root()/'storage'/'checkpoints'/f'micro_{name}'
     own = [*MODELS[name], 'mlflow.enabled=false', f'checkpoint.save_dir={folder}']
-    done = run_baseline(load_config(None, [*own, *settings], 'baseline'),
-                        log=lambda line: print(line, flush=True))
+    cfg = load_config(None, [*own, *settings], 'baseline')
+    summary = run_baseline(cfg, log=lambda line: print(line, flush=True)).summary
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f'.part-{target.name}')
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(Path(done.summary['checkpoint']['best']), part,
+    shutil.copytree(Path(summary['checkpoint']['best']), part,
                     ignore=shutil.ignore_patterns('trainer', 'manifest.json'))
     part.rename(target)
-    print(f"{target}: {done.summary['steps']} steps in {done.summary['wall_s']:.0f} s, loss on held-out "
-          f"correct programs "
-          f"{done.summary['metrics']['valid/loss']:.3f} nats per token")
+    print(f"{target}: {summary['steps']} steps in {summary['wall_s']:.0f} s, loss on held-out correct "
+          f"programs {summary['metrics']['valid/loss']:.3f} nats per token")
 
 
 def main():

@@ -1,6 +1,7 @@
-"""wmtp's commands in processes of their own, forked from one that has torch and the pipelines loaded: a tenth of a second to start, not five.
+"""wmtp's commands in processes of their own, forked from one that has torch and the pipelines loaded.
 
-What a process that is started anew does differently is shown by tests that start one: `real` makes its command line.
+That takes a tenth of a second, not five. What a process that is started anew does differently is shown by
+tests that start one: `real` makes its command line.
 """
 import json
 import multiprocessing

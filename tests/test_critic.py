@@ -41,7 +41,8 @@ def test_a_run_leaves_everything_behind(whole):
     folder, done = whole
     summary = json.loads((folder/'summary.json').read_text())
     assert list(summary) == FIELDS and summary['steps'] == 30
-    assert Path(summary['checkpoint']['best']).is_dir() and Path(summary['checkpoint']['last']).name == 'step-000030'
+    best, last = (Path(summary['checkpoint'][name]) for name in ('best', 'last'))
+    assert best.is_dir() and last.name == 'step-000030'
     assert '<figure>' in (folder/'report.html').read_text() and 'lm_coef' in (folder/'run.yaml').read_text()
     for word in ('pairwise accuracy, last state', 'report.html', 'chance', 'next', '<EOS>'):
         assert word in done.stdout
@@ -71,7 +72,8 @@ def test_sigterm_saves_and_exits_130(whole, tmp_path):
     process = Running('critic', settings=settings).until(lambda: steps(tmp_path/'run') >= 7)
     process.send(signal.SIGTERM)
     done = process.wait(60)
-    assert done.returncode == 130 and 'go on with --resume auto' in done.stderr and 'Traceback' not in done.stderr
+    assert done.returncode == 130 and 'go on with --resume auto' in done.stderr
+    assert 'Traceback' not in done.stderr
     assert run('critic', '--resume', 'auto', settings=settings).returncode == 0
     assert bits(tmp_path/'run') == bits(whole[0])
 
@@ -198,7 +200,8 @@ def test_every_shipped_configuration_is_good(path):
 def test_a_secret_is_found_nowhere(tmp_path):
     secret = 'hunter2-planted-secret'
     uri = f'sqlite:///{tmp_path}/mlflow/m.db'
-    settings = tiny(tmp_path/'run', 'mlflow.enabled=true', f'mlflow.tracking_uri={uri}', 'training.max_steps=4')
+    settings = tiny(tmp_path/'run', 'mlflow.enabled=true', f'mlflow.tracking_uri={uri}',
+                    'training.max_steps=4')
     done = run('critic', settings=settings, MLFLOW_TRACKING_PASSWORD=secret, MLFLOW_TRACKING_USERNAME='u')
     assert done.returncode == 0, done.stderr
     assert secret not in done.stdout + done.stderr

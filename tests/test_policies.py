@@ -1,4 +1,4 @@
-"""The policies' commands as processes: exit codes, kill and resume, LoRA, the critic's hand-over, two ranks, memory reckoned without weights."""
+"""The policies' commands as processes: kill and resume, LoRA, the hand-off of a critic, two ranks, memory."""
 import json
 import random
 import shutil
