@@ -10,8 +10,8 @@ import pytest
 
 from wmtp.core import InputError
 from wmtp.data.collate import encode_rows
+from wmtp.data.epoch import sample_epoch
 from wmtp.data.row_table import row_table
-from wmtp.data.sampling import sample_epoch
 from wmtp.data.schema import FIELDS, read_rows
 from wmtp.data.tokenizer import load_tokenizer
 

@@ -7,8 +7,8 @@ import torch
 
 from wmtp.config.load import load_config, project_root
 from wmtp.core import seed_everything
+from wmtp.data.epoch import sample_pairs
 from wmtp.data.packing import lay_out
-from wmtp.data.sampling import sample_pairs
 from wmtp.data.tokenizer import load_tokenizer
 from wmtp.pipelines.baseline import run_baseline
 from wmtp.pipelines.critic import critic_losses, make_critic

@@ -6,7 +6,8 @@ from measure import median, table, timed
 
 from wmtp.data.collate import Batch
 from wmtp.data.packing import document_mask, lay_out
-from wmtp.data.sampling import RowTable, plan_epoch
+from wmtp.data.row_table import RowTable
+from wmtp.data.sampling import plan_epoch
 
 
 def micro_llama(device):

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from .sampling import RowTable
+from .row_table import RowTable
 
 # %% ../../nbs/1_data/14b_twins.ipynb #90fa5b79
 def n_shared(
