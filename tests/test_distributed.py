@@ -3,9 +3,10 @@ import json
 import signal
 import time
 
+import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import outcome, send, wait_for
+from tiny import final_state, send, wait_for
 
 
 def weights(folder): return load_file(folder/'step-000040'/'model.safetensors')
@@ -22,23 +23,30 @@ def assert_close_runs(a, b):
     for name, w in weights(a).items(): torch.testing.assert_close(w, weights(b)[name], atol=1e-5, rtol=0)
 
 
-def test_two_ranks_make_the_same_run(server, tmp_path):
-    "1 rank x 4 micro-batches and 2 ranks x 2, dropout included: the first step's loss, metrics and gradient norm to 1e-6."
+@pytest.fixture(scope='module')
+def two_ranks(server, tmp_path_factory):
+    "The uninterrupted run of two processes."
+    folder = tmp_path_factory.mktemp('two')/'run'
+    assert server.run(folder, ranks=2) == [0, 0]
+    return folder
+
+
+def test_two_ranks_make_the_same_run(server, two_ranks, tmp_path):
+    "1 rank x 4 micro-batches and 2 x 2, dropout included: loss, metrics and gradient norm of step 1 to 1e-6."
     assert server.run(tmp_path/'one', accumulation=4) == 0
-    assert server.run(tmp_path/'two', accumulation=2, ranks=2) == [0, 0]
-    assert_close_runs(tmp_path/'one', tmp_path/'two')
-    assert [r['step'] for r in rows(tmp_path/'one')] == [r['step'] for r in rows(tmp_path/'two')]
+    assert_close_runs(tmp_path/'one', two_ranks)
+    assert [r['step'] for r in rows(tmp_path/'one')] == [r['step'] for r in rows(two_ranks)]
 
 
 def test_uneven_last_window(server, tmp_path):
-    "157 micro-batches: in the 40th step one rank has a single one and the other none, and both make 40 steps."
+    "157 micro-batches: in the 40th step one rank has a single one and the other none; both make 40 steps."
     assert server.run(tmp_path/'one', accumulation=4, n_batches=157) == 0
     assert server.run(tmp_path/'two', accumulation=2, n_batches=157, ranks=2) == [0, 0]
     assert_close_runs(tmp_path/'one', tmp_path/'two')
 
 
 def test_nan_on_one_rank(server, tmp_path):
-    "Micro-batch 21 is rank 1's: both leave step 6 out, and the weights are those of one process that left it out."
+    "Micro-batch 21 is rank 1's: both skip step 6, and the weights are those of one process that skipped it."
     assert server.run(tmp_path/'one', accumulation=4, poison=21) == 0
     assert server.run(tmp_path/'two', accumulation=2, poison=21, ranks=2) == [0, 0]
     for run in 'one', 'two':
@@ -47,9 +55,8 @@ def test_nan_on_one_rank(server, tmp_path):
     assert_close_runs(tmp_path/'one', tmp_path/'two')
 
 
-def test_one_rank_is_asked_to_stop(server, tmp_path):
-    "SIGTERM reaches rank 1 only: both stop after the same step, saved; resumed, the result is the uninterrupted run's."
-    assert server.run(tmp_path/'straight', ranks=2) == [0, 0]
+def test_one_rank_is_asked_to_stop(server, two_ranks, tmp_path):
+    "SIGTERM reaches rank 1 only: both save after the same step; resumed, they end as if uninterrupted."
     folder = tmp_path/'run'
 
     def ask(pids):
@@ -58,11 +65,11 @@ def test_one_rank_is_asked_to_stop(server, tmp_path):
 
     assert server.run(folder, ranks=2, meanwhile=ask, pause=.02) == [130, 130]
     assert server.run(folder, ranks=2, resume='auto') == [0, 0]
-    assert outcome(folder) == outcome(tmp_path/'straight')
+    assert final_state(folder) == final_state(two_ranks)
 
 
 def test_a_rank_dies(server, tmp_path):
-    "Rank 1 is killed: rank 0 ends with an error within seconds, and the run can be resumed, though not with another number of ranks."
+    "Rank 1 is killed: rank 0 ends with an error within seconds; the run resumes, but not on one rank."
     folder, died = tmp_path/'run', []
 
     def kill(pids):
@@ -74,5 +81,5 @@ def test_a_rank_dies(server, tmp_path):
     assert codes[0] == 1 and codes[1] == -signal.SIGKILL
     assert time.monotonic() - died[0] < 10
     assert server.run(folder, resume='auto') == 2
-    assert 'was made with n_ranks 2, this run has 1; use the same' in server.said()
+    assert 'was made with n_ranks 2, this run has 1; use the same' in server.messages()
     assert server.run(folder, ranks=2, resume='auto') == [0, 0]

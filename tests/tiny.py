@@ -12,17 +12,20 @@ import pytest
 class Server:
     "A process with torch loaded from which runs are forked."
     def __init__(self, errors):
-        self.errors = errors
+        self.errors, self.n_read = errors, 0
         environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'TOKENIZERS_PARALLELISM': 'false'}
         self.process = subprocess.Popen([sys.executable, str(Path(__file__).with_name('tiny_run.py'))],
                                         text=True, env=environment,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=errors.open('w'))
-        assert self.process.stdout.readline() == 'ready\n', self.said()
+        assert self.process.stdout.readline() == 'ready\n', self.messages()
 
     def run(self, folder, meanwhile=None, **request):
-        "Exit codes of the run's processes (negative = killed by that signal); `meanwhile(pids)` is called once they have started."
+        """Exit codes of the run's processes, negative = killed by that signal.
+
+        `meanwhile(pids)` is called once they have started."""
         store = folder.with_name(f'.store-{time.time_ns()}')
+        self.n_read = len(self.errors.read_text())
         self.process.stdin.write(json.dumps({'folder': str(folder), 'store': str(store), **request}) + '\n')
         self.process.stdin.flush()
         pids = json.loads(self.process.stdout.readline())
@@ -30,7 +33,9 @@ class Server:
         codes = json.loads(self.process.stdout.readline())
         return codes if len(codes) > 1 else codes[0]
 
-    def said(self): return self.errors.read_text()
+    def messages(self):
+        "What the processes of the last run wrote to stderr."
+        return self.errors.read_text()[self.n_read:]
 
 
 def send(pid, *signals, after=0., pause=0.):
@@ -42,7 +47,7 @@ def send(pid, *signals, after=0., pause=0.):
         time.sleep(pause)
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp('server')/'errors')
     yield server
@@ -50,7 +55,7 @@ def server(tmp_path_factory):
     server.process.wait(20)
 
 
-def outcome(folder):
+def final_state(folder):
     "What must not depend on interruptions: final weights, optimizer, journal, best and last."
     last = folder/'step-000040'
     return [(last/'model.safetensors').read_bytes(), (last/'trainer'/'optimizer.pt').read_bytes(),

@@ -1,7 +1,8 @@
 """A training run of a second, for the tests that kill processes.
 
-`python tests/tiny_run.py` says `ready`, reads one JSON request a line and forks the run (or one process per rank) from a
-process that has torch loaded already; it answers with the process ids and, when all have ended, with their exit codes.
+`python tests/tiny_run.py` prints `ready`, reads one JSON request a line and forks the run (or one process per
+rank) from a process that has torch loaded already; it replies with the process ids and, when all have ended,
+with their exit codes.
 """
 import json
 import os
@@ -36,7 +37,7 @@ class Points:
     def to(self, device): return self
 
 
-def points(n, poison=None, pause=.003):
+def points(n, poison=None, pause=0.):
     time.sleep(pause)
     g = torch.Generator().manual_seed(n)
     x = torch.rand(16, 1, generator=g) * 6
@@ -47,7 +48,7 @@ def points(n, poison=None, pause=.003):
 def counts(batch, step): return {'mse': int(batch.attention_mask.sum()), 'size': len(batch.x)}
 
 
-def loss(model, batch, step, totals):
+def loss(model, batch, step, denominators):
     out = model(batch.x)
     error = torch.where(batch.attention_mask.bool(), (out - batch.y).square(), 0.).sum()
     return LossOutput({'mse': (error, int(batch.attention_mask.sum())),
@@ -61,7 +62,7 @@ def evaluate(model, step):
 
 
 def kill_at_disk_operation(number):
-    "SIGKILL this process just before its n-th fsync or rename: inside saves, between folder and name, inside pruning."
+    "SIGKILL this process just before its n-th fsync or rename: inside saves, before names, inside pruning."
     calls = 0
 
     def counted(function):
@@ -88,8 +89,7 @@ def run(request, rank=0):
     if n_ranks > 1:
         os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
         dist.init_process_group('gloo', init_method=f"file://{request['store']}", rank=rank,
-                                world_size=n_ranks,
-                                timeout=timedelta(seconds=30))
+                                world_size=n_ranks, timeout=timedelta(seconds=30))
     folder = prepare_run_folder(request['folder'], request.get('resume')) if rank == 0 else None
     start = [folder and folder.checkpoint]
     if n_ranks > 1: dist.broadcast_object_list(start)
@@ -103,11 +103,10 @@ def run(request, rank=0):
 
     path = Path(request['folder'])
     trainer = Trainer(
-        model, loss, lambda n: points(n, request.get('poison'), request.get('pause', .003)), counts,
-        n_steps=40, n_batches=request.get('n_batches'),
-        accumulation=request.get('accumulation', 2), learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5,
-        evaluate=evaluate,
-        eval_every_steps=10, save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'),
+        model, loss, lambda n: points(n, request.get('poison'), request.get('pause', 0.)), counts,
+        n_steps=40, n_batches=request.get('n_batches'), accumulation=request.get('accumulation', 2),
+        learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5, evaluate=evaluate, eval_every_steps=10,
+        save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'),
         checkpoints=Checkpoints(path, save_model, keep=2) if rank == 0 else None,
         tracker=Tracker(path, n_rows=resumed_rows(start[0])) if rank == 0 else None)
     trainer.train()
@@ -117,21 +116,20 @@ def run(request, rank=0):
 def forked(request, rank):
     "Fork one process of the run; its exit code is the command line's."
     if pid := os.fork(): return pid
-    code, said = 1, ''
+    code, message = 1, ''
     # to the end: a further signal while this one is reported must not change the exit code
     with StopSignals() as stop:
         try:
             run({**request, 'stop': stop}, rank)
             code = 0
-        except Interrupted as e: code, said = 130, e
+        except Interrupted as e: code, message = 130, e
         except KeyboardInterrupt: code = 130
-        except InputError as e: code, said = 2, e
-        except RunError as e: said = e
-        # noqa: BLE001  the exit code is 1 whatever it was
-        except Exception as e: said = f'{type(e).__name__}: {e}'
+        except InputError as e: code, message = 2, e
+        except RunError as e: message = e
+        except Exception as e: message = f'{type(e).__name__}: {e}'  # noqa: BLE001  exit code 1, whatever it was
         finally:
             limit_file_size(resource.RLIM_INFINITY)
-            print(said, file=sys.stderr, flush=True)
+            print(message, file=sys.stderr, flush=True)
             os._exit(code)
 
 
@@ -142,3 +140,4 @@ if __name__ == '__main__':
         pids = [forked(request, rank) for rank in range(request.get('ranks', 1))]
         print(json.dumps(pids), flush=True)
         print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
+    os._exit(0)  # nothing to tidy up
