@@ -1,10 +1,10 @@
 """Decoding: with a cache beside without one, 16 rows beside 1, drafts of the extra heads beside plain greedy.
 
-Goals: the cache at least 5 times faster over 256 new tokens (at the micro policy's size a step costs mostly its
-hundred or so calls, so a larger size stands beside it); 16 rows at least 4 times the tokens per second of one;
-drafts at least 1.3 times plain greedy, one row at a time, with a trained micro policy on microcode's prompts.
-Drafts depend on training, so that part needs storage/models/micro-policy:
-`python scripts/make_micro_models.py --only policy`, some minutes.
+Goals: the cache at least 5 times faster over 256 new tokens (at the micro policy's size a step costs mostly
+its hundred or so calls, so a larger size stands beside it); 16 rows at least 4 times the tokens per second
+of one; drafts at least 1.3 times plain greedy, one row at a time, with a trained micro policy on
+microcode's prompts. Drafts depend on training, so that part needs storage/models/micro-policy: `python
+scripts/make_micro_models.py --only policy`, some minutes.
 """
 from functools import partial
 
@@ -53,7 +53,8 @@ def sizes(draws, device, dim, n_layers, hidden_dim):
                         'with cache, 16 rows': lambda: generate(model, NoEnd(), prompts, 256)}, draws)
     speed = {name: 256 * (16 if '16' in name else 1) / s for name, s in took.items()}
     rows = [(name, v, 'tokens/s', v / speed['everything read again']) for name, v in speed.items()]
-    table(f'decoding: 256 new tokens after 40, dim {dim}, {n_layers - 3} blocks; goal: 5.00x with the cache', rows)
+    size = f'dim {dim}, {n_layers - 3} blocks'
+    table(f'decoding: 256 new tokens after 40, {size}; goal: 5.00x with the cache', rows)
     print(f"  16 rows beside 1: {speed['with cache, 16 rows'] / speed['with cache']:.2f}x; goal: 4.00x")
 
 

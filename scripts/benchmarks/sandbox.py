@@ -1,13 +1,14 @@
 """Programs judged in the jail, beside a bare `python -I` that does nothing (the floor).
 
 Goals: at most 3 times the floor, 25 programs/s. A verdict is a fork of a warm server into the jail (two for a
-test that is code: program and judge), so it may cost less than a start of Python. Every hostile probe is blocked
-by this very pool; the self-test at its start has shown it.
+test that is code: program and judge), so it may cost less than a start of Python. Every hostile probe is
+blocked by this very pool; the self-test at its start has shown it.
 """
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from measure import median, table, timed
 
@@ -23,16 +24,17 @@ def run(draws, device):
     took = timed(self_test)
     tasks = microcode_benchmark().tasks
     program = 'def f(x): return x + 1'
-    with Sandbox(workers=1) as one, Sandbox() as all_servers, ThreadPoolExecutor(all_servers.workers) as threads:
-        first = tasks[0]
-        works = {'python -I -c pass (floor)': lambda: subprocess.run([sys.executable, '-Ic', 'pass'], check=True),
-                 'one program, 24 calls': lambda: one.run_verdict(by_calls, first.reference, list(first.calls), 3.),
+    start_python = [sys.executable, '-I', '-c', 'pass']
+    with Sandbox(workers=1) as one, Sandbox() as pool, ThreadPoolExecutor(pool.workers) as threads:
+        calls_of_first = partial(one.run_verdict, by_calls, tasks[0].reference, list(tasks[0].calls), 3.)
+        works = {'python -I -c pass (floor)': lambda: subprocess.run(start_python, check=True),
+                 'one program, 24 calls': calls_of_first,
                  'one program, a test that is code': lambda: one.run_verdict(by_test, program, TEST, 3.)}
         assert all(work().passed for name, work in works.items() if 'program' in name)
         seconds = {name: [] for name in works}
         for _ in range(10 * draws):
             for name, work in works.items(): seconds[name].append(timed(work))
-        passes = lambda task: all_servers.run_verdict(by_calls, task.reference, list(task.calls), 3.).passed
+        passes = lambda task: pool.run_verdict(by_calls, task.reference, list(task.calls), 3.).passed
         rates = []
         for _ in range(1 + draws):
             rates.append(len(tasks) / timed(lambda: list(threads.map(passes, tasks))))
@@ -40,5 +42,5 @@ def run(draws, device):
     busy = f'load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors'
     table(f'sandbox: rung {one.rung}, self-test {took:.1f} s, {busy}; goal: at most 3.00x', [
         (name, 1000 * median(s), 'ms', median(s) / floor) for name, s in seconds.items()])
-    table(f'sandbox: {all_servers.workers} servers, microcode references with 24 calls each; goal: at least '
+    table(f'sandbox: {pool.workers} servers, microcode references with 24 calls each; goal: at least '
           f'25 programs/s', [('programs judged', median(rates[1:]), 'programs/s', median(rates[1:]) / 25)])
