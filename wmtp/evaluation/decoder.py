@@ -149,6 +149,7 @@ def check_attention(model:PreTrainedModel):
     if set(getattr(config, 'layer_types', None) or sliding) != {'full_attention'}:
         raise InputError(f'{type(model).__name__} attends through a window; wanted full attention')
 
+# %% ../../nbs/appendix/decoding/69a_decoder.ipynb #33d25104
 def open_decoder(
     model, # MetaLlamaMTPAdapter, a causal model of Hugging Face, or a PeftModel around one
     speculative:bool, # draft with the extra heads

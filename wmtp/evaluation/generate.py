@@ -59,6 +59,7 @@ def append(
         if self.finish: break
     self.per_pass.append(len(self.ids) - before + (self.finish == 'eos'))
 
+# %% ../../nbs/7_evaluation/70_generate.ipynb #7f4742bd
 @patch
 def result(
     self:Completion,
@@ -233,6 +234,7 @@ def check_seeds(seeds, n_prompts) -> None:
     if len(seeds) != n_prompts or not all(is_whole(seed) and 0 <= seed < 2**128 for seed in seeds):
         raise InputError(f'{len(seeds)} seeds for {n_prompts} prompts; wanted a whole number from 0 for each')
 
+# %% ../../nbs/7_evaluation/70_generate.ipynb #8860614c
 def check_prompts(
     prompts, # of lists of ids
     longest, # tokens of a row, prompt and answer

@@ -73,6 +73,7 @@ def read_unit(folder:Path, kind:str, number:int) -> list: # [dict]
     return [json.loads(line)
             for line in unit_file(folder, kind, number).read_text(encoding='utf-8').splitlines()]
 
+# %% ../../nbs/7_evaluation/72b_samples.ipynb #d18fd989
 def do_units(
     folder:Path, # of the evaluation
     kind:str, # samples | values | verdicts
