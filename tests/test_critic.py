@@ -14,7 +14,7 @@ from commands import ROOT, Running, bits, real, run, steps
 
 from wmtp.data.tokenizer import load_tokenizer
 from wmtp.pipelines.setup import tiny_settings
-from wmtp.rows.index import count_tokens
+from wmtp.rows.index import row_lengths
 
 MICROCODE = ROOT/'storage'/'datasets'/'microcode'
 FIELDS = ['run', 'seed', 'steps', 'wall_s', 'tokens_per_s', 'metrics', 'checkpoint', 'mlflow_run_id',
@@ -88,7 +88,7 @@ def test_texts_checked_when_read_train_the_same_critic(whole, tmp_path):
 def test_a_fault_found_in_the_middle_of_a_run_is_one_line(tmp_path):
     rows, lines = list(map(json.loads, gzip.open(MICROCODE/'test.jsonl.gz'))), []
     for row, n_tokens in zip(rows,
-                             count_tokens(rows, load_tokenizer(MICROCODE/'tokenizer.model'))[1].tolist()):
+                             row_lengths(rows, load_tokenizer(MICROCODE/'tokenizer.model'))[1].tolist()):
         row['metadata'] = {name: row['metadata'][name] for name in ('source', 'difficulty', 'has_tests',
                                                                     'problem')}
         row['metadata']['n_tokens'] = n_tokens  # or all texts would be read to count them
