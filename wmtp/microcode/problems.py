@@ -212,7 +212,7 @@ def programs(
     return [(style, laid_out(s.params, fill(code, **holes))) for style, code in drafts]
 
 def loop_bodies(goal, loop):
-    "The bodies that are right in this loop; one that means nothing for a recursion, if the goal has one."
+    "The bodies that are right in this loop; for a recursion a single empty one, if the goal has a recursion."
     if 'BODY' not in loop: return ['pass'] if goal.recursion else []
     nested = '  BODY' in loop
     return [body for body in goal.bodies if not (nested and 'break' in body)]
