@@ -91,6 +91,7 @@ def tooltip(
     note = f'; {scale.at_eos}' if piece == EOS and scale.at_eos else ''
     return f'{scale.symbol} {number:{scale.spec}}{note}'
 
+# %% ../nbs/5_training/54_viz.ipynb #1734996f
 def tokens_html(
     pieces:list[str], # text of each output token, in order
     numbers, # one number per token: of the choice that produced it

@@ -163,11 +163,11 @@ def load_weights(
 ):
     "Load what `save_weights` wrote; warn of another dtype. Raise `InputError` unless keys and shapes fit."
     path = Path(folder)/'model.safetensors'
-    now = {name: tensor.dtype for name, tensor in module.state_dict().items()}
-    with safe_open(path, 'pt') as f: then = {name: f.get_tensor(name).dtype for name in f.keys()}
-    if changed := [n for n in then if n in now and then[n] != now[n]]:
+    dtypes = {name: tensor.dtype for name, tensor in module.state_dict().items()}
+    with safe_open(path, 'pt') as f: saved = {name: f.get_tensor(name).dtype for name in f.keys()}
+    if changed := [name for name in saved if name in dtypes and saved[name] != dtypes[name]]:
         name = changed[0]
-        warnings.warn(f"{path}: {name} was saved as {then[name]} and is loaded as {now[name]}")
+        warnings.warn(f"{path}: {name} was saved as {saved[name]} and is loaded as {dtypes[name]}")
     try: missing, extra = load_model(module, str(path), strict=False)
     except RuntimeError as e: raise InputError(f"{path}: {str(e).splitlines()[-1].strip()}") from None
     if missing or extra:

@@ -139,13 +139,13 @@ def flatten(
     return {key: value for branch in branches for key, value in branch.items()}
 
 def check_same_run(
-    then:dict, # saved: {'config': {...}, 'data_sha256': ..., 'tokenizer_sha256': ..., 'world_size': ...}
-    now:dict, # the same of the run that wants to go on
+    saved:dict, # {'config': {...}, 'data_sha256': ..., 'tokenizer_sha256': ..., 'world_size': ...}
+    current:dict, # the same of the run that wants to go on
 ):
     "Raise `InputError`, naming the keys that differ, unless a run may go on from this checkpoint."
-    then, now = ({k.removeprefix('config.'): v for k, v in flatten(d).items()} for d in (then, now))
-    keys = [k for k in sorted(then.keys() | now.keys())
-            if then.get(k) != now.get(k) and not k.startswith(MAY_CHANGE)]
+    saved, current = ({k.removeprefix('config.'): v for k, v in flatten(d).items()} for d in (saved, current))
+    keys = [k for k in sorted(saved.keys() | current.keys())
+            if saved.get(k) != current.get(k) and not k.startswith(MAY_CHANGE)]
     if keys:
-        changes = ', '.join(f"{k} {then.get(k)!r} -> {now.get(k)!r}" for k in keys)
+        changes = ', '.join(f"{k} {saved.get(k)!r} -> {current.get(k)!r}" for k in keys)
         raise InputError(f"cannot resume: {changes}; put them back, or start without --resume")

@@ -135,8 +135,8 @@ def check_shape(
     if missing := {'optimizer', 'scheduler', 'state', 'shape'} - saved.keys():
         raise InputError(f"{self.resume} cannot be resumed: trainer/{sorted(missing)[0]}.pt is missing")
     for name, value in self.shape.items():
-        if (then := saved['shape'].get(name)) != value:
-            raise InputError(f"{self.resume} was made with {name} {then}, this run has {value}; use the same")
+        if (old := saved['shape'].get(name)) != value:
+            raise InputError(f"{self.resume} was made with {name} {old}, this run has {value}; use the same")
 
 @patch
 def load(self:Trainer):
@@ -275,6 +275,7 @@ def deterministic(device:torch.device):
         torch.use_deterministic_algorithms(before)
         settings.fill_uninitialized_memory = fill
 
+# %% ../../nbs/5_training/53a_trainer.ipynb #d17037ac
 @dataclass
 class TrainResult:
     "What a training run came to."
@@ -289,6 +290,7 @@ class TrainResult:
     metrics:dict # the last evaluation
     stopped_early:bool # patience ran out before the last step
 
+# %% ../../nbs/5_training/53a_trainer.ipynb #319c3ef6
 @patch
 def save_and_stop(self:Trainer):
     "Save the last finished step and say so by `Interrupted`."
