@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['POST_RULE', 'PUBLISHED_FILES', 'MBPP_QUESTION', 'STOPS', 'SHOT_NUMBERS', 'KNOWN_TO_FAIL', 'BENCHMARKS', 'Task',
            'Benchmark', 'check_references', 'read_lines', 'microcode_benchmark', 'benchmark_file', 'recorded_tasks',
-           'mbpp_prompt', 'shadowed_names', 'unix_lines', 'task_of_record', 'mbpp_benchmark', 'humaneval_benchmark',
+           'mbpp_prompt', 'shadowed_names', 'crlf_to_lf', 'task_of_record', 'mbpp_benchmark', 'humaneval_benchmark',
            'load_benchmark']
 
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #65c4b59b
@@ -199,11 +199,11 @@ def shadowed_names(
     used = {node.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Name)}
     return tuple(sorted(defined & used & set(dir(builtins))))
 
-def unix_lines(text:str) -> str: return text.replace('\r\n', '\n')
+def crlf_to_lf(text:str) -> str: return text.replace('\r\n', '\n')
 
 def task_of_record(record, code, solved):
     "The task of one record of MBPP."
-    test, code, setup = map(unix_lines, ('\n'.join(record['tests']), code, record['setup']))
+    test, code, setup = map(crlf_to_lf, ('\n'.join(record['tests']), code, record['setup']))
     return Task(record['problem'], mbpp_prompt(record, solved), code, test=test, setup=setup,
                 entry=shadowed_names(code, test))
 
@@ -223,7 +223,7 @@ def mbpp_benchmark(
                          'subset test')
     file = benchmark_file('mbpp', path)
     numbered = [(int(r['problem'].split('/')[1]), r, code) for r, code in recorded_tasks('mbpp', file)]
-    solved = [(r, unix_lines(code)) for number, r, code in numbered if number in SHOT_NUMBERS][:shots]
+    solved = [(r, crlf_to_lf(code)) for number, r, code in numbered if number in SHOT_NUMBERS][:shots]
     tasks = [task_of_record(r, code, solved) for number, r, code in numbered
              if subset == 'all' or mbpp_split(number) == 'test']
     rule = ('tasks 2, 3 and 4 solved, sentence and all tests, [BEGIN]' if shots

@@ -211,7 +211,7 @@ def recv(self:Child) -> list: # a message; its first item is a word
 
 # %% ../../nbs/appendix/sandbox/67_client.ipynb #a9e68ea2
 @patch
-def load(
+def load_code(
     self:Child,
     message, # the code it is to run
 ) -> list: # its first message about that
@@ -294,7 +294,7 @@ def by_calls(
     "Does every call give its expected value, of the same type at every depth?"
     def converse(start):
         child = start('program')
-        value_of(child.load(['', program]))
+        value_of(child.load_code(['', program]))
         child.send(['text', *(text for text, _ in calls)])
         for text, expected in calls:
             got = value_of(child.recv())
@@ -315,9 +315,9 @@ def by_test(
     "Does the benchmark's test run to its end?"
     def converse(start):
         child = start('program')
-        value_of(child.load([setup, program]))
+        value_of(child.load_code([setup, program]))
         judge = start('judge')
-        message = judge.load([test, given, list(entry)])
+        message = judge.load_code([test, given, list(entry)])
         while message[0] != 'end':
             child.send(message)
             judge.send(child.recv())
