@@ -1,4 +1,4 @@
-"""The index beside a data file: the rows of `read_rows` on every fixture, changed files, folders without room, processes that die."""
+"""The index beside a data file: the rows of `read_rows` on every fixture, changes, processes that die."""
 import gzip
 import json
 import os
@@ -15,12 +15,18 @@ import pytest
 from wmtp.core import InputError
 from wmtp.rows.index import open_index
 from wmtp.data.schema import read_rows
+from wmtp.data.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 MICROCODE = ROOT/'storage'/'datasets'/'microcode'
 REAL = os.environ.get('WMTP_REAL_DATA')
 FIXTURES = sorted(json.loads((Path(REAL)/'fixtures'/'manifest.json').read_text())) if REAL else []
-OPEN = 'import sys; from wmtp.rows.index import open_index; i = open_index(*sys.argv[1:2], log=print); print(len(i), i.report.sha256)'
+OPEN = """
+import sys
+from wmtp.rows.index import open_index
+index = open_index(sys.argv[1], log=print)
+print(len(index), index.report.sha256)
+"""
 
 
 @pytest.fixture
@@ -47,17 +53,17 @@ def attempt(work):
 @pytest.mark.parametrize('on_bad_row', ['error', 'skip'])
 def test_rows_and_messages_are_those_of_read_rows(name, on_bad_row, tmp_path):
     path = shutil.copyfile(Path(REAL)/'fixtures'/name, tmp_path/name)
-    wanted = attempt(lambda: read_rows(path, on_bad_row))
+    expected = attempt(lambda: read_rows(path, on_bad_row))
     index = attempt(lambda: open_index(path, on_bad_row, every_row=True))
-    if isinstance(wanted, str): assert index == wanted
-    else: assert (index.rows(range(len(index))), asdict(index.report)) == (wanted[0], asdict(wanted[1]))
+    if isinstance(expected, str): assert index == expected
+    else: assert (index.rows(range(len(index))), asdict(index.report)) == (expected[0], asdict(expected[1]))
     # without `every_row` texts are looked at when a row is read: what is kept beyond that is refused then
     quick = attempt(lambda: open_index(path, on_bad_row, index_dir=tmp_path/'quick'))
-    if isinstance(quick, str): assert quick == wanted
+    if isinstance(quick, str): assert quick == expected
     else:
         rows = [row for i in range(len(quick)) if isinstance(row := attempt(lambda: quick[i]), dict)]
-        if isinstance(wanted, str): assert len(rows) < len(quick)
-        else: assert rows == wanted[0]
+        if isinstance(expected, str): assert len(rows) < len(quick)
+        else: assert rows == expected[0]
 
 
 @pytest.mark.skipif(not REAL, reason='WMTP_REAL_DATA is unset: no fixtures to read')
@@ -65,11 +71,11 @@ def test_there_are_fixtures(): assert len(FIXTURES) == 21
 
 
 BEGIN = b'{"instruction": "'
+SMALL = [b'\n', b'x', b'{}\n', b'{}\n' * 20, b'1234567\n', BEGIN[:8] + b'\n', BEGIN, BEGIN + b'\n',
+         BEGIN + b'a\n', BEGIN + b'a' * 40 + b'"}}\n']
 
 
-@pytest.mark.parametrize('text', [b'\n', b'x', b'{}\n', b'{}\n' * 20, b'1234567\n', BEGIN[:8] + b'\n', BEGIN,
-                                  BEGIN + b'\n', BEGIN + b'a\n',
-                                  BEGIN + b'a' * 40 + b'"}}\n'])
+@pytest.mark.parametrize('text', SMALL)
 def test_a_file_smaller_than_a_row_is_one_line(text, tmp_path):
     path = tmp_path/'rows.jsonl'
     path.write_bytes(text)
@@ -93,8 +99,8 @@ def test_plain_and_packed_files_and_their_bad_rows(packed, lines, tmp_path):
 
 
 def test_an_index_is_made_anew_only_for_a_reason(data, lines):
-    said = []
-    def opened(**options): return open_index(data, log=said.append, **options)
+    log = []
+    def opened(**options): return open_index(data, log=log.append, **options)
     opened()
     before = (data.parent/'rows.jsonl.index'/'about.json').stat().st_mtime_ns
     opened()
@@ -110,22 +116,22 @@ def test_an_index_is_made_anew_only_for_a_reason(data, lines):
         opened(on_bad_row='skip')
     (data.parent/'rows.jsonl.index'/'lines.npy').unlink()
     assert opened(on_bad_row='skip').rows([99]) == read_rows(data)[0][99:]
-    reasons = [line.split('(')[1].split(')')[0] for line in said]
+    reasons = [line.split('(')[1].split(')')[0] for line in log]
     assert reasons == ['there was none', 'the data has changed', 'the data has changed',
                        'it was made with on_bad_row error',
                        'starts.npy is damaged', 'names.json is damaged', 'lines.npy is damaged']
 
 
-ODD = ['', '[]', '{}', '{"version": 1}', 'null', '{"version": 1, "on_bad_row": "error", "every_row": false, '
-                                                 '"report": 3}']
+ODD = ['', '[]', '{}', '{"version": 2}', 'null',
+       '{"version": 2, "on_bad_row": "error", "every_row": false, "report": 3}']
 
 
 @pytest.mark.parametrize('text', ODD)
 def test_a_damaged_description_is_made_anew(text, data):
     open_index(data)
     (data.parent/'rows.jsonl.index'/'about.json').write_text(text)
-    said = []
-    assert len(open_index(data, log=said.append)) == 200 and len(said) == 1
+    log = []
+    assert len(open_index(data, log=log.append)) == 200 and len(log) == 1
 
 
 def test_a_file_in_place_of_the_index_is_one_line(data):
@@ -142,14 +148,13 @@ def test_a_file_that_changes_under_an_open_index_is_noticed(data, lines):
 
 def test_an_index_may_lie_elsewhere_and_a_folder_that_is_missing_is_made(data, tmp_path):
     index = open_index(data, index_dir=tmp_path/'a'/'b')
-    assert index.folder == tmp_path/'a'/'b'/'rows.jsonl.index' and sorted(os.listdir(tmp_path)) == ['a',
-        'rows.jsonl']
+    assert index.folder == tmp_path/'a'/'b'/'rows.jsonl.index'
+    assert sorted(os.listdir(tmp_path)) == ['a', 'rows.jsonl']
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which('setpriv'),
                     reason='root may write anywhere, and there is no setpriv')
-def test_a_folder_that_cannot_be_written_is_one_line_and_needs_no_writing_once_there_is_an_index(data,
-    tmp_path):
+def test_a_folder_that_cannot_be_written_is_one_line_and_an_index_needs_no_writing(data, tmp_path):
     drop = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] if os.geteuid() == 0 else []
     for folder in (tmp_path, *tmp_path.parents[:3]):  # pytest's own, which others may not enter
         if folder.name.startswith(('pytest-', 'popen-', 'test_')): folder.chmod(0o755)
@@ -159,7 +164,8 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_needs_no_writing_once_t
     done = as_nobody()
     if 'No module named' in done.stderr or 'failed to execute' in done.stderr:
         pytest.skip('another user may not read this Python')
-    assert 'no index can be written here (Permission denied)' in done.stderr and sorted(os.listdir(tmp_path)) == ['rows.jsonl']
+    assert 'no index can be written here (Permission denied)' in done.stderr
+    assert os.listdir(tmp_path) == ['rows.jsonl']
     tmp_path.chmod(0o755)
     open_index(data)
     if os.geteuid(): tmp_path.chmod(0o555)
@@ -167,18 +173,34 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_needs_no_writing_once_t
     tmp_path.chmod(0o755)
 
 
+def test_lengths_that_cannot_be_written_are_counted_at_each_start(data, monkeypatch):
+    index, tokenizer, log = open_index(data), load_tokenizer(MICROCODE/'tokenizer.model'), []
+    def refuse(*paths): raise OSError(30, 'Read-only file system')
+    with monkeypatch.context() as m:
+        m.setattr(os, 'replace', refuse)
+        lengths = index.lengths(tokenizer, log.append)
+    assert 'cannot be written (Read-only file system)' in log[1] and 'data.index_dir' in log[1]
+    assert (index.lengths(tokenizer, log.append) == lengths).all() and len(log) == 3  # again, and kept
+    assert (index.lengths(tokenizer, log.append) == lengths).all() and len(log) == 3
+    stored, = index.folder.glob('lengths-*')
+    stored.write_bytes(bytes(4) + stored.read_bytes()[4:])  # a damaged file is no file
+    assert (index.lengths(tokenizer, log.append) == lengths).all() and len(log) == 4
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(data, tmp_path):
     import resource
     def limit(): resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
     done = subprocess.run([sys.executable, '-c', OPEN, str(data)], capture_output=True, text=True,
                           preexec_fn=limit)
-    assert 'no index can be written here (File too large)' in done.stderr and os.listdir(tmp_path) == ['rows.jsonl']
+    assert 'no index can be written here (File too large)' in done.stderr
+    assert os.listdir(tmp_path) == ['rows.jsonl']
 
 
 SLOW = """
 import signal, sys, time
 from wmtp.rows import index as row_index
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background has it ignored
+# a shell that starts the tests in the background has it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 scan = row_index.scan_file
 def slow(*args, **kwargs):
     print('scanning', flush=True)
@@ -212,7 +234,7 @@ def test_an_interrupted_build_leaves_nothing(data, tmp_path):
 def test_of_several_processes_one_builds_and_all_have_the_index(data, tmp_path):
     processes = [subprocess.Popen([sys.executable, '-c', OPEN, str(data)], stdout=subprocess.PIPE, text=True)
                  for _ in range(3)]
-    said = [process.communicate()[0].splitlines() for process in processes]
-    assert len({lines[-1] for lines in said}) == 1 and said[0][-1].startswith('200 ')
-    assert sum(len(lines) - 1 for lines in said) == 1  # one line says that it was made
+    outputs = [process.communicate()[0].splitlines() for process in processes]
+    assert len({lines[-1] for lines in outputs}) == 1 and outputs[0][-1].startswith('200 ')
+    assert sum(len(lines) - 1 for lines in outputs) == 1  # one line says that it was made
     assert sorted(os.listdir(tmp_path)) == ['rows.jsonl', 'rows.jsonl.index']
