@@ -15,12 +15,11 @@ from execnb.nbio import nb2str
 from nbdev.clean import clean_nb
 
 from check_package import differences, overgrown, wrong_doors
-from check_pages import broken_links, crowded, page_faults, plain_python, source
-from make_footers import number
-from make_readme import README, is_current
+from check_pages import broken_links, crowded, markdown, page_faults, plain_python, source
+from make_footers import footers, number, with_footer
+from make_readme import is_current
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 
 def module(nb):
     "The module a notebook exports to, or None."
@@ -52,30 +51,44 @@ def notebook_faults(path, nb, exporters):
         elif number(exporters[name]) >= number(path):
             yield f'imports {name} from {exporters[name].name}, which does not come before it'
 
-def python_faults():
+def python_faults(root):
     "Names that nothing defines or uses, lines that are too long."
     ruff = [sys.executable, '-m', 'ruff', 'check', '--quiet', '--output-format=concise']
-    done = subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(ruff, cwd=root, capture_output=True, text=True)
     return done.stdout.splitlines() + done.stderr.splitlines()
 
-def faults():
-    "All faults of the checkout, a line each."
+def front_faults(root, read):
+    "Footers, the index and the README: what leads a reader to the notebooks."
+    nbs = root/'nbs'
+    for path, text in footers(root):
+        if with_footer(path, text) != path.read_text(encoding='utf-8'):
+            yield f'{path.relative_to(root)} has not the footer that its place gives'
+    contents = markdown(nbs/'index.ipynb')
+    for path in read:
+        name = path.relative_to(nbs).as_posix()
+        link = f'({path.parent.relative_to(nbs).as_posix()}/' if name.startswith('appendix') else f'({name})'
+        if name != 'index.ipynb' and link not in contents:
+            yield f'nbs/{name} is not in the contents of the index'
+    if not is_current(root): yield 'README.md is not what nbs/index.ipynb gives'
+    yield from (f'README.md {fault}' for fault in broken_links(root/'README.md'))
+
+def faults(root):
+    "All faults of a checkout, a line each."
+    paths = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
     read = {}
-    for path in NOTEBOOKS:
+    for path in paths:
         try: read[path] = json.loads(path.read_text(encoding='utf-8'))
-        except ValueError as e: yield f'{path.relative_to(ROOT)} is not valid JSON: {e}'
+        except ValueError as e: yield f'{path.relative_to(root)} is not valid JSON: {e}'
     exporters = {module(nb): path for path, nb in read.items()}
-    numbers = {re.match(r'\d+[a-z]?', path.name)[0] for path in NOTEBOOKS if path.name[0].isdigit()}
+    numbers = {re.match(r'\d+[a-z]?', path.name)[0] for path in paths if path.name[0].isdigit()}
     for path, nb in read.items():
         for fault in [*notebook_faults(path, nb, exporters), *page_faults(path, nb, numbers)]:
-            yield f'{path.relative_to(ROOT)} {fault}'
-    yield from crowded(NOTEBOOKS)
-    if len(read) == len(NOTEBOOKS): yield from differences(ROOT, NOTEBOOKS)
-    yield from [*overgrown(ROOT), *wrong_doors(ROOT), *python_faults()]
-    if not is_current(): yield 'README.md is not what nbs/index.ipynb gives'
-    if README.is_file(): yield from (f'README.md {fault}' for fault in broken_links(README))
+            yield f'{path.relative_to(root)} {fault}'
+    yield from crowded(paths)
+    if len(read) == len(paths): yield from [*differences(root, paths), *front_faults(root, read)]
+    yield from [*overgrown(root), *wrong_doors(root), *python_faults(root)]
 
 if __name__ == '__main__':
-    found = list(faults())
-    print('\n'.join(found) or f'{len(NOTEBOOKS)} notebooks: valid, clean, in step, in order')
-    sys.exit(bool(found))
+    lines = list(faults(ROOT))
+    print('\n'.join(lines) or 'notebooks: valid, clean, in step, in order')
+    sys.exit(bool(lines))

@@ -8,23 +8,23 @@ import re
 from math import inf
 from pathlib import Path
 
-NBS = Path(__file__).resolve().parents[1]/'nbs'
+ROOT = Path(__file__).resolve().parents[1]
 
 def number(path):
     "Where a notebook stands: 01_x < 01a_y < 10_z; one without a number comes last."
     digits = re.match(r'(\d+)([a-z]?)_', path.name)
     return (int(digits[1]), digits[2]) if digits else (inf, path.stem)
 
-def footers():
-    "Notebook to the Markdown of its footer; the index has none."
-    shelves = {}
-    for path in sorted(NBS.rglob('[0-9]*.ipynb'), key=number):
+def footers(root):
+    "Each notebook and the Markdown of its footer; the index has none."
+    shelves, nbs = {}, root/'nbs'
+    for path in sorted(nbs.rglob('[0-9]*.ipynb'), key=number):
         if '.ipynb_checkpoints' in path.parts: continue
-        shelves.setdefault(path.parent if 'appendix' in path.relative_to(NBS).parts else NBS, []).append(path)
+        shelves.setdefault(path.parent if 'appendix' in path.relative_to(nbs).parts else nbs, []).append(path)
     for shelf in shelves.values():
         for before, path, after in zip([None, *shelf], shelf, [*shelf[1:], None]):
             link = lambda target: f'[{target.stem}]({Path(os.path.relpath(target, path.parent)).as_posix()})'
-            targets = {'previous': before, 'up': NBS/'index.ipynb', 'next': after}
+            targets = {'previous': before, 'up': nbs/'index.ipynb', 'next': after}
             links = [f'{word}: {link(target)}' for word, target in targets.items() if target]
             yield path, '---\n' + ' · '.join(links)
 
@@ -35,5 +35,8 @@ def with_footer(path, text):
     nb['cells'] = [c for c in nb['cells'] if c['id'] != 'footer'] + [cell]
     return json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n'
 
-if __name__ == '__main__':
-    for path, text in footers(): path.write_text(with_footer(path, text), encoding='utf-8')
+def write(root):
+    "Give every notebook its footer."
+    for path, text in footers(root): path.write_text(with_footer(path, text), encoding='utf-8')
+
+if __name__ == '__main__': write(ROOT)
