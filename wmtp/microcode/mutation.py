@@ -11,6 +11,7 @@ __all__ = ['COMPARISONS', 'OPERATORS', 'NAMES', 'CONFUSED', 'TOKEN', 'OutOfSteps
 import ast
 import builtins
 import re
+from functools import cache
 
 # %% ../../nbs/1_data/12a_mutation.ipynb #828839c4
 class OutOfSteps(BaseException):
@@ -176,14 +177,16 @@ def bug_span(
     return [spans[first][0], spans[max(len(b) - tail - 1, first)][1]]
 
 # %% ../../nbs/1_data/12a_mutation.ipynb #618b3808
+@cache
 def normalised(
     code:str, # Python source
 ) -> str:
     "The program with its variables numbered in order of appearance and the layout of `ast.unparse`."
     tree, names = ast.parse(code), {}
-    for node in ast.walk(tree):
+    nodes = [*ast.walk(tree)]
+    for node in nodes:
         if isinstance(node, ast.arg): node.arg = names.setdefault(node.arg, f'v{len(names)}')
-    for node in ast.walk(tree):
+    for node in nodes:
         if not isinstance(node, ast.Name): continue
         if node.id in names or not (node.id == 'f' or hasattr(builtins, node.id)):
             node.id = names.setdefault(node.id, f'v{len(names)}')
