@@ -66,13 +66,15 @@ def write_index(path:Path, part:Path, on_bad_row:str, every_row:bool) -> ReadRep
 def build_index(path:Path, folder:Path, on_bad_row:str='error', every_row:bool=False) -> ReadReport:
     "The index of a file, whole or not at all."
     part = folder.with_name(f'.part-{folder.name}')
+    old = folder.with_name(f'.gone-{folder.name}-{os.getpid()}')
     shutil.rmtree(part, ignore_errors=True) # of a build that was killed
     part.mkdir()
     try:
         report = write_index(path, part, on_bad_row, every_row)
-        if folder.exists(): shutil.rmtree(folder)
+        if folder.exists(): os.rename(folder, old) # another run may have it open
         os.rename(part, folder)
-    finally: shutil.rmtree(part, ignore_errors=True)
+    finally:
+        for rest in (part, old): shutil.rmtree(rest, ignore_errors=True)
     return report
 
 # %% ../../nbs/appendix/rows/14d_index.ipynb #58c1059a
@@ -86,7 +88,6 @@ class RowIndex:
         self.change, self.change_name = None, '' # see `edited`
         unpacked = folder/'rows.jsonl'
         self.file = open(unpacked if unpacked.exists() else path, 'rb', buffering=0)
-
     def __len__(self): return len(self.labels)
 
     def __getitem__(self, i:int) -> dict: # with the six fields

@@ -102,15 +102,16 @@ def scan_file(
             (ends, clean), start = line_ends(block), 0
             for i, stop in enumerate(ends, i):
                 by_end = not every_row and (clean or line_ends(block[start:stop + 1])[1])
-                facts, fields = by_end and read_end(block, start, stop), ()
-                try:
-                    if not facts: facts, fields = read_whole(block[start:stop + 1])
-                except BadRow as fault:
-                    facts = -1, '', -1, 0, 0
-                    bad.append((i, fault))
-                for name in fields: ignored.setdefault(name, array('q')).append(i)
-                kind, problem, *rest = facts
-                table.extend((base + start, stop - start, kind, names.setdefault(problem, len(names)), *rest))
+                facts = read_end(block, start, stop) if by_end else None
+                if facts is None:
+                    try: facts, fields = read_whole(block[start:stop + 1])
+                    except BadRow as fault:
+                        facts, fields = (-1, '', -1, 0, 0), ()
+                        bad.append((i, fault))
+                    for name in fields: ignored.setdefault(name, array('q')).append(i)
+                kind, problem, n_tokens, task_id, program = facts
+                number = names.setdefault(problem, len(names))
+                table.extend((base + start, stop - start, kind, number, n_tokens, task_id, program))
                 start = stop + 1
             base, i = base + len(block), i + 1
         if base != os.fstat(f.fileno()).st_size:
