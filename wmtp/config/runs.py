@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEMAS', 'StageConfig', 'CurriculumConfig', 'DataConfig', 'TokenizerConfig', 'TrainingConfig', 'CheckpointConfig',
-           'RuntimeConfig', 'MlflowConfig', 'ReportConfig', 'LoraConfig', 'ValueModelConfig', 'CriticModels',
+           'RuntimeConfig', 'MlflowConfig', 'ReportConfig', 'LoraConfig', 'CriticModelConfig', 'CriticModels',
            'CriticLossConfig', 'PolicyDataConfig', 'PolicyModelConfig', 'MtpConfig', 'GivenCriticConfig',
            'WeightingConfig', 'ReferenceConfig', 'Rho1LossConfig', 'BaselineModels', 'VerifiableModels', 'Rho1Models',
            'RunConfig', 'CriticConfig', 'PolicyRunConfig', 'BaselineConfig', 'VerifiableConfig', 'Rho1Config',
@@ -104,7 +104,7 @@ class LoraConfig:
     dropout: float = key(min=0, below=1)
 
 @dataclass
-class ValueModelConfig:
+class CriticModelConfig:
     backbone_path: str|None = key(path='folder')
     hidden_size: int = key(min=16)
     n_layers: int = key(min=1)
@@ -121,7 +121,7 @@ class ValueModelConfig:
 # %% ../../nbs/appendix/config/00c_runs.ipynb #6b58c580
 @dataclass
 class CriticModels:
-    value_model: ValueModelConfig = key()
+    value_model: CriticModelConfig = key()
 
 @dataclass
 class CriticLossConfig:

@@ -96,7 +96,7 @@ def mtp_to_llama(
 
 # %% ../../nbs/appendix/convert/21b_llama.ipynb #3cb091da
 PLAIN_FIELDS = {'model_type': 'llama', 'attention_bias': False, 'mlp_bias': False, 'hidden_act': 'silu',
-         'quantization_config': None}
+                'quantization_config': None}
 
 def plain_llama(
     fields:dict, # of a Llama's config.json

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'AXES', 'spread', 'head_rows', 'small_config', 'check_contained', 'kept_indices', 'source_block',
-           'source_name', 'cut_tensor', 'slice_mtp']
+           'source_tensor', 'cut_tensor', 'slice_mtp']
 
 # %% ../../nbs/appendix/convert/21c_slice.ipynb #4815de59
 from pathlib import Path
@@ -96,7 +96,7 @@ def source_block(
     if kind == 'extra_heads': return block
     return f'layers.{n_big if int(i) == n_small else spread(n_big, n_small)[int(i)]}'
 
-def source_name(
+def source_tensor(
     name:str, # of a tensor of the small model
     big, # ModelArgs
     small, # ModelArgs
@@ -109,11 +109,11 @@ def source_name(
 def cut_tensor(
     name:str, # ends with its key in `AXES` and .weight
     tensor:Tensor, # of the big model
-    kept:dict, # from `kept_indices`
+    indices:dict, # from `kept_indices`
 ) -> Tensor: # memory of its own
     "What stays of a tensor."
     for i, axis in enumerate(AXES[name.split('.')[-2]]):
-        if axis in kept: tensor = tensor.index_select(i, kept[axis].to(tensor.device))
+        if axis in indices: tensor = tensor.index_select(i, indices[axis].to(tensor.device))
     return tensor.clone()
 
 # %% ../../nbs/appendix/convert/21c_slice.ipynb #9622d5f3
@@ -127,9 +127,9 @@ def slice_mtp(
     if any('lora_' in name for name in state): raise InputError("this policy has LoRA in it; merge it first")
     small = small_config(config, **sizes)
     big_args, args = config.args(), small.args()
-    kept = kept_indices(big_args, args)
+    indices = kept_indices(big_args, args)
     with torch.device('meta'): policy = MetaLlamaMTPAdapter(small)
-    state = {name: cut_tensor(name, state[source_name(name, big_args, args)], kept)
+    state = {name: cut_tensor(name, state[source_tensor(name, big_args, args)], indices)
              for name in policy.state_dict()}
     policy.load_state_dict(state, assign=True)
     return policy.eval()

@@ -63,7 +63,7 @@ def softmax_less_one_(
     logits:Tensor, # [rows, vocab]; becomes p - onehot(target)
     targets:Tensor, # [rows] int64
 ) -> Tensor: # [rows] probability of the target
-    "Turns logits into their gradient, in place."
+    "Turn logits into their gradient, in place."
     torch.softmax(logits, -1, out=logits)
     row = torch.arange(len(targets), device=targets.device)
     p = logits[row, targets]

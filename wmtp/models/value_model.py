@@ -28,7 +28,7 @@ from .weights import trusted_backbone, weight_files, weights_sha256
 
 # %% ../../nbs/2_models/23_value_model.ipynb #786ec2c1
 class ValueHead(nn.Module):
-    "Maps hidden states [batch, seq, hidden] to [batch, seq] in float32; its parameters never change dtype."
+    "From hidden states [batch, seq, hidden] to [batch, seq] in float32; its parameters never change dtype."
     def __init__(self,
         hidden_size:int, # width of the backbone's hidden state
         head:str='mlp', # mlp | linear

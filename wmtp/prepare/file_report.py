@@ -17,10 +17,10 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core import InputError
-from .codecontests import level_of_rating
 from ..data.collate import prompt_text
-from .programs import parse_program, program_digest
 from ..data.schema import METADATA_TYPES, BadRow, check_row, numbered_lines, parse_line, problem_id
+from .codecontests import level_of_rating
+from .programs import parse_program, program_digest
 
 # %% ../../nbs/appendix/prepare/15e_file_report.ipynb #7fb52d3b
 PLACES = 3 # places named for each kind of finding
@@ -116,7 +116,6 @@ def check_lengths(self:FileReport,
     "Compare a row's length with the window and with what its metadata say."
     stated = row['metadata'].get('n_tokens')
     if tokenizer:
-        # rows of a problem stand together
         if self.prompt[0] != (text := prompt_text(row)): self.prompt = text, len(tokenizer.encode(text))
         n_prompt = self.prompt[1]
         n = n_prompt + len(tokenizer.encode(row['output'])) + 2

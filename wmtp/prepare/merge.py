@@ -116,9 +116,9 @@ def problem_verdicts(
     programs = [(label, digest) for line in lines for label, digest, *_ in line]
     reasons = iter(verdicts(members[0].problem, programs, cap))
     per_member = [[*islice(reasons, len(line))] for line in lines]
-    kept = Counter(program[0] for line, verdict in zip(lines, per_member)
-                   for program, reason in zip(line, verdict) if reason is None)
-    return per_member, kept
+    n_kept = Counter(program[0] for line, verdict in zip(lines, per_member)
+                     for program, reason in zip(line, verdict) if reason is None)
+    return per_member, n_kept
 
 # %% ../../nbs/appendix/prepare/15d_merge.ipynb #fe5f2d2f
 ELSEWHERE = 'problem of another split'
@@ -155,10 +155,10 @@ def decide(self:Merge,
 ) -> Counter: # label -> programs kept
     "Judge the programs of a problem when its first row comes; its other rows' verdicts wait for their turn."
     members = self.group[i]
-    per_member, kept = problem_verdicts(self.folder, [self.entries[j] for j in members], self.cap)
+    per_member, n_kept = problem_verdicts(self.folder, [self.entries[j] for j in members], self.cap)
     names = task_names([self.entries[j].problem for j in members])
     self.waiting |= {j: (verdict, name) for j, verdict, name in zip(members, per_member, names)}
-    return kept
+    return n_kept
 
 @patch
 def copy_rows(self:Merge,
@@ -197,11 +197,11 @@ def copy_problem(self:Merge,
         return
     count['problems'][None] += 1
     if self.group[i][0] == i:
-        kept = self.decide(i)
+        n_kept = self.decide(i)
         also = [self.entries[j].problem for j in self.group[i][1:]]
         extra = {'also': also} if also else {}
-        self.draft.add_problem({**json.loads(problem), 'n_correct': kept[True], 'n_incorrect': kept[False],
-                                **extra}, entry.split)
+        counted = {'n_correct': n_kept[True], 'n_incorrect': n_kept[False]}
+        self.draft.add_problem({**json.loads(problem), **counted, **extra}, entry.split)
     self.copy_rows(i, line, rows)
 
 # %% ../../nbs/appendix/prepare/15d_merge.ipynb #9dfb369b

@@ -45,8 +45,8 @@ class Progress:
             self.shown_at, rate = now, (done - self.first) / max(now - self.began, 1e-9)
             left = tqdm.format_interval((self.total - done) / rate) if rate else '?'
             size = tqdm.format_sizeof(self.total, 'B')
-            print(f'preparing: {100 * done / self.total:.0f} % of {size}, {left} left', file=self.out,
-                  flush=True)
+            percent = f'{100 * done / self.total:.0f} %'
+            print(f'preparing: {percent} of {size}, {left} left', file=self.out, flush=True)
 
     def close(self):
         if self.bar is not None: self.bar.close()
@@ -73,8 +73,8 @@ def work(
     def on_progress(share):
         worker['shares'][number] = share
         if worker['shares'][-1]: raise RunError("stopped, because another process failed")
-    return write_part(shard, number, worker['folder'], worker['tokenizer'], worker['settings'],
-                      on_progress)
+    folder, tokenizer, settings = (worker[name] for name in ('folder', 'tokenizer', 'settings'))
+    return write_part(shard, number, folder, tokenizer, settings, on_progress)
 
 # %% ../../nbs/appendix/prepare/15b_parallel.ipynb #930406c6
 def several_processes(

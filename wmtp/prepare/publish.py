@@ -16,13 +16,15 @@ from collections import Counter
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
+from fastcore.basics import patch
+
 from ..core import InputError, file_sha256
-from .tasks import file_tasks, read_tasks
-from .codecontests import labelled_row
 from ..data.collate import prompt_text
-from ..data.tokenizer import load_tokenizer
-from .parts import json_line
 from ..data.schema import FIELDS
+from ..data.tokenizer import load_tokenizer
+from .codecontests import labelled_row
+from .parts import json_line
+from .tasks import file_tasks, read_tasks
 
 # %% ../../nbs/appendix/prepare/15c_publish.ipynb #0c09c4fb
 def row_schema() -> dict:
@@ -111,8 +113,6 @@ class Draft:
         for f in (*self.files.values(), self.problems, self.packed): f.close()
 
 # %% ../../nbs/appendix/prepare/15c_publish.ipynb #64c9802b
-from fastcore.basics import patch
-
 @patch
 def add_split(self:Draft,
     split:str, # train | valid | test | prompt

@@ -8,9 +8,9 @@ __all__ = ['UNRATED', 'MBPP_TYPES', 'HUMANEVAL_TYPES', 'TASKS', 'mbpp_split', 'm
 
 # %% ../../nbs/appendix/prepare/11b_tasks.ipynb #4ccac49c
 from ..core import InputError
+from ..data.schema import DECODER, BadRow, check_types, numbered_lines
 from .codecontests import plain_text
 from .programs import parse_program
-from ..data.schema import DECODER, BadRow, check_types, numbered_lines
 
 # %% ../../nbs/appendix/prepare/11b_tasks.ipynb #7ee41516
 def mbpp_split(

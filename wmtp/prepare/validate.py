@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core import InputError, derive_seed, file_sha256
-from .file_report import FileReport, Findings, validate_file
 from ..data.schema import numbered_lines, problem_id
+from .file_report import FileReport, Findings, validate_file
 
 # %% ../../nbs/appendix/prepare/15f_validate.ipynb #0987097e
 def check_leaks(
@@ -67,8 +67,8 @@ def check_hashes(
     try: metadata = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as e:
         reason = getattr(e, 'strerror', None) or e
-        wanted = 'wanted a prepared data set, or name its files'
-        raise InputError(f"{path}: cannot be read ({reason}); {wanted}") from None
+        raise InputError(f"{path}: cannot be read ({reason}); "
+                         "wanted a prepared data set, or name its files") from None
     for name, recorded in metadata['files'].items():
         file = Path(folder)/name
         agrees = lambda key, digest: key not in recorded or digest(file) == recorded[key]

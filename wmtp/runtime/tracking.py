@@ -186,7 +186,7 @@ def log_missing(
 
 # %% ../../nbs/appendix/tracking/51_tracking.ipynb #08be5b2a
 class MLflowCopy:
-    "Copies a run's journal, configuration and reports to MLflow from a background thread."
+    "A background thread that copies a run's journal, configuration and reports to MLflow."
     def __init__(self,
         folder, # the run's folder
         uri:str, # from `resolve_tracking`

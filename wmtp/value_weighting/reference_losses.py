@@ -70,7 +70,7 @@ def write_reference_losses(
     max_length:int, # ids a row may have
     reference:str, # what scored them, in words
 ) -> int: # rows written
-    "Writes the losses of all rows as one file, whole or not at all."
+    "Write the losses of all rows as one file, whole or not at all."
     path = Path(path)
     if path.exists(): raise InputError(f"{path} exists already; remove it, or choose another name")
     arrays = collect_rows(rows)

@@ -210,8 +210,8 @@ def window_beta(
     if not isinstance(beta, dict): return float(beta)
     if set(beta) != {'target_ess'}:
         raise InputError(f"beta is {beta}; wanted a number or {{target_ess: share}}")
-    return solve_beta(gather(flatten_window(advantages, masks))[0], beta['target_ess'], min_weight,
-                      max_weight)
+    flat, _ = gather(flatten_window(advantages, masks))
+    return solve_beta(flat, beta['target_ess'], min_weight, max_weight)
 
 # %% ../../nbs/3_credit/32_weight_builder.ipynb #6c30a252
 @torch.no_grad()
