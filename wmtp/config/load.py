@@ -298,8 +298,8 @@ def check_paths(
         path = resolve_path(value)
         if kind == 'new' and path.exists() and not path.is_dir():
             raise InputError(f'{name}: {path} is a file; wanted a folder')
-        right = {'file': path.is_file(), 'folder': path.is_dir(), 'run': path.is_dir(), 'any': path.exists(),
-                 'new': True}[kind]
+        right = {'file': path.is_file(), 'folder': path.is_dir(), 'run': path.is_dir(),
+                 'any': path.exists(), 'new': True}[kind]
         forgiven = not strict and not path.exists() and value in _shipped_values(cfg.run, name)
         if not (right or forgiven):
             noun = {'any': 'file or folder', 'run': 'folder'}.get(kind, kind)

@@ -44,8 +44,8 @@ class DataConfig:
     min_difficulty: int = key(min=0, max=11)
     max_difficulty: int = key(min=0, max=11)
     max_repeats: int|None = key(min=1)
-    sampling: str = key(choices=('uniform', 'balanced', 'per_problem', 'pairs', 'matched_pairs', 'twins',
-                                 'curriculum'))
+    sampling: str = key(choices=('uniform', 'balanced', 'per_problem',
+                                 'pairs', 'matched_pairs', 'twins', 'curriculum'))
     packing: bool = key()
     curriculum: CurriculumConfig = key()
 
@@ -266,8 +266,8 @@ class EvaluateModels:
 
 @dataclass
 class BenchmarkConfig:
-    name: str = key(choices=('microcode', 'microcode-valid', 'humaneval', 'mbpp', 'mbpp-0shot',
-                             'mbpp-all-0shot'))
+    name: str = key(choices=('microcode', 'microcode-valid', 'humaneval',
+                             'mbpp', 'mbpp-0shot', 'mbpp-all-0shot'))
     path: str|None = key(path='any')
     max_tasks: int|None = key(min=1)
     pass_at: str = key(pattern=r'\d+( \d+)*')

@@ -128,8 +128,8 @@ def meta_params(
 ) -> dict: # for params.json
     "The sizes of a model in the terms of Meta's params.json."
     args = config.args()
-    plain = ('dim', 'n_layers', 'n_heads', 'n_kv_heads', 'multiple_of', 'norm_eps', 'vocab_size',
-             'rope_theta')
+    plain = ('dim', 'n_layers', 'n_heads', 'n_kv_heads', 'multiple_of',
+             'norm_eps', 'vocab_size', 'rope_theta')
     params = {name: getattr(args, name) for name in plain}
     if config.ffn_dim_multiplier is not None: params['ffn_dim_multiplier'] = config.ffn_dim_multiplier
     if config.hidden_dim is not None:

@@ -90,8 +90,8 @@ def locate_bugs(
     in_bug = state_mask & (first >= 0) & (first <= position) & (position <= last)
     best = torch.where(in_bug, td, torch.inf).amin(1, keepdim=True)
     tied = state_mask & (td == best)
-    counts = dict(n=state_mask, n_bug=in_bug, before=state_mask & (td < best), tied=tied,
-                  tied_bug=in_bug & tied)
+    counts = dict(n=state_mask, n_bug=in_bug, before=state_mask & (td < best),
+                  tied=tied, tied_bug=in_bug & tied)
     rows = in_bug.any(1)
     return dict({name: x.sum(1)[rows].cpu().numpy() for name, x in counts.items()},
                 rows=rows.nonzero()[:, 0].cpu().numpy())

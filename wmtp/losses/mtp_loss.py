@@ -116,8 +116,8 @@ def head_pass(
 ) -> tuple[Tensor, list[Tensor|None]]: # [] the head's sum; gradients of start and parameters, times scale
     "One head forward and, where gradients are enabled, backward."
     device, inputs = start.device.type, [x for x in (start, *parameters) if x.requires_grad]
-    cast = dict(dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device),
-                cache_enabled=False)
+    cast = dict(dtype=torch.get_autocast_dtype(device),
+                enabled=torch.is_autocast_enabled(device), cache_enabled=False)
     with torch.autocast(device, **cast): latents = head(start)
     if latents.shape != (shape := (*targets.shape, start.shape[-1])):
         raise InputError(f"a head gave {list(latents.shape)}; wanted {list(shape)}")

@@ -88,8 +88,8 @@ def save_lora(
 
 # %% ../../nbs/2_models/22_lora.ipynb #861e9139
 SIZE_FIELDS = 'r', 'lora_alpha', 'lora_dropout', 'target_modules'
-FREE_FIELDS = {*SIZE_FIELDS, 'base_model_name_or_path', 'inference_mode', 'peft_version', 'auto_mapping',
-               'task_type', 'revision'}
+FREE_FIELDS = {*SIZE_FIELDS, 'base_model_name_or_path', 'inference_mode', 'peft_version',
+               'auto_mapping', 'task_type', 'revision'}
 
 def read_lora_config(
     folder:Path, # of an adapter

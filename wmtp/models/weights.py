@@ -139,8 +139,8 @@ def report_dtypes(
         if name in loaded and loaded[name].dtype != dtype:
             changes.setdefault((dtype, loaded[name].dtype), []).append(name)
     for (old, new), names in changes.items():
-        warnings.warn(f"{where}: {len(names)} tensors stored as {old} are now {new} (first: {names[0]})",
-                      stacklevel=3)
+        count = f"{len(names)} tensors stored as {old} are now {new}"
+        warnings.warn(f"{where}: {count} (first: {names[0]})", stacklevel=3)
 
 # %% ../../nbs/2_models/19_weights.ipynb #b833d2d7
 def dtype_name(

@@ -159,8 +159,8 @@ def part_lines(
     for row, digest, line in zip(prepared.rows, prepared.digests, rows):
         language, n_tokens = (row['metadata'][name] for name in ('language', 'n_tokens'))
         programs.append([row['is_correct'], digest, language, n_tokens, len(line)])
-    index = {'problem': None, 'keys': [], 'read': prepared.n_read, 'dropped': dict(prepared.dropped),
-             'programs': programs}
+    index = {'problem': None, 'keys': [], 'read': prepared.n_read,
+             'dropped': dict(prepared.dropped), 'programs': programs}
     if prepared.record:
         shared = 'problem', 'source', 'difficulty', 'difficulty_raw'
         index |= {name: prepared.record[name] for name in shared}

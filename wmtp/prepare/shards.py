@@ -19,8 +19,8 @@ from .codecontests import check_names
 
 # %% ../../nbs/appendix/prepare/15_shards.ipynb #c4812137
 SPLITS = ('train', 'valid', 'test')
-FORMATS = {'.parquet': 'parquet', '.arrow': 'arrow', '.json': 'json', '.jsonl': 'json', '.json.gz': 'json',
-           '.jsonl.gz': 'json'}
+FORMATS = {'.parquet': 'parquet', '.arrow': 'arrow', '.json': 'json', '.jsonl': 'json',
+           '.json.gz': 'json', '.jsonl.gz': 'json'}
 
 @dataclass(frozen=True)
 class Shard:

@@ -21,8 +21,8 @@ def mbpp_split(
 
 # %% ../../nbs/appendix/prepare/11b_tasks.ipynb #b0f1b8e0
 UNRATED = {'difficulty': 0, 'difficulty_raw': 0, 'cf_rating': 0, 'cf_tags': []}
-MBPP_TYPES = dict(text=str, code=str, task_id=int, test_setup_code=str, test_list=list,
-                  challenge_test_list=list)
+MBPP_TYPES = dict(text=str, code=str, task_id=int, test_setup_code=str,
+                  test_list=list, challenge_test_list=list)
 
 def mbpp_record(
     task:dict, # as published

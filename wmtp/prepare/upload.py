@@ -118,8 +118,8 @@ OWN_TEXT = {'a password or token': r'(?i)(?:password|passwd|secret|api_?key|acce
                                    r'[:=]\s*["\']?[^\s"\',}{$]{8,}',
             'a home folder': r'(?:/home/|/Users/|/root/|[A-Z]:\\+Users\\+)[\w.-]+',
             'the address of a server': r'\bhttps?://(?!localhost\b|127\.|\[::1\])[\w.-]+'}
-TEXT_ENDINGS = ('.json', '.jsonl', '.gz', '.yaml', '.yml', '.md', '.txt', '.html', '.log', '.csv', '.toml',
-                '.cfg', '.ini', '.py')
+TEXT_ENDINGS = ('.json', '.jsonl', '.gz', '.yaml', '.yml', '.md', '.txt', '.html',
+                '.log', '.csv', '.toml', '.cfg', '.ini', '.py')
 RUN_FILES = ('run.yaml', 'wmtp.json', 'mlflow.json', 'journal.jsonl', 'timing.jsonl', 'summary.json',
              'checkpoints.json', '*.log')
 

@@ -167,6 +167,6 @@ def compute_excess_stats(
     names = ('excess_mean', 'excess_selected', 'excess_lowest_selected', 'share_negative', 'share_selected')
     if not selected.any(): return {f'rho1/{name}': 0. for name in names}
     every, chosen = excess.double(), excess[selected].double()
-    numbers = (every.mean(), chosen.mean(), chosen.min(), (every < 0).double().mean(),
-               selected.double().mean())
+    numbers = (every.mean(), chosen.mean(), chosen.min(),
+               (every < 0).double().mean(), selected.double().mean())
     return {f'rho1/{name}': float(number) for name, number in zip(names, numbers)}
