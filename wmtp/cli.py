@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ABOUT', 'MICRO', 'META', 'EXAMPLES', 'NEXT', 'examples', 'help_text', 'make_parser', 'metric_line', 'critic_lines',
            'policy_lines', 'evaluation_lines', 'closing_lines', 'lowest', 'program_text', 'show_run', 'warn',
-           'show_warning', 'memory_lines', 'run_command', 'main', 'critic', 'baseline', 'verifiable', 'rho1',
+           'show_warning', 'memory_of_policy', 'run_command', 'main', 'critic', 'baseline', 'verifiable', 'rho1',
            'evaluate', 'command_line']
 
 # %% ../nbs/6_runs/81_cli.ipynb #6a10e276
@@ -225,7 +225,7 @@ def show_warning(message, category, *place, **options):
     "A library's warning to its user in one line; one to its developers is dropped."
     if issubclass(category, UserWarning): warn(f'warning: {message}')
 
-def memory_lines(cfg) -> list[str]:
+def memory_of_policy(cfg) -> list[str]:
     "What training a policy as configured would need of memory; nothing for the other runs."
     if cfg.run in ('critic', 'evaluate'): return []
     from wmtp.pipelines.policy import memory_lines
@@ -245,7 +245,7 @@ def run_command(
     if args.check:
         check_paths(cfg, strict=False)
         file, sha256 = find_config(args.config, run), config_sha256(cfg)
-        print(f'{file} is good (config {sha256[:12]}); nothing was loaded', *memory_lines(cfg), sep='\n')
+        print(f'{file} is good (config {sha256[:12]}); nothing was loaded', *memory_of_policy(cfg), sep='\n')
         return 0
     run_function = getattr(import_module(f'wmtp.pipelines.{run}'), f'run_{run}')
     done = run_function(cfg, args.resume, stop, lambda line: print(line, flush=True))

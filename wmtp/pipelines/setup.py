@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TINY_TRAINING', 'TINY_CRITIC', 'TINY_POLICY', 'TINY_EVALUATION', 'Programs', 'read_programs', 'state_outcome',
-           'absolute_paths', 'mlflow_place', 'two_sides', 'narrow', 'train_and_valid', 'plan_run', 'configured_dtype',
-           'RunSetup', 'prepare_run', 'tiny_settings']
+           'absolute_paths', 'mlflow_place', 'two_sides', 'training_part', 'train_and_valid', 'plan_run',
+           'configured_dtype', 'RunSetup', 'prepare_run', 'tiny_settings']
 
 # %% ../../nbs/6_runs/59_setup.ipynb #f6b48e3d
 import math
@@ -119,7 +119,7 @@ def two_sides(cfg, paths:dict, tokenizer, log=quiet) -> tuple[Programs, Programs
     return train, valid
 
 # %% ../../nbs/6_runs/59_setup.ipynb #ac5dc7c7
-def narrow(cfg, train:Programs) -> Programs:
+def training_part(cfg, train:Programs) -> Programs:
     "The training programs with the labels, the difficulty and the number that are configured."
     d = cfg.data
     keep = keep_rows(train.table, d.get('labels') == 'correct', d.min_difficulty, d.max_difficulty)
@@ -137,7 +137,7 @@ def train_and_valid(
 ) -> tuple[Programs, Programs]: # for training, held out
     "The two sides of the data; an `InputError` if they share a problem."
     train, valid = two_sides(cfg, paths, tokenizer, log)
-    return narrow(cfg, train), valid
+    return training_part(cfg, train), valid
 
 # %% ../../nbs/6_runs/59_setup.ipynb #bb968adf
 def plan_run(
