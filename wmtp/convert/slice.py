@@ -85,6 +85,7 @@ def kept_indices(
                'C': spread(big.dim, small.dim), 'H': spread(big.hidden_dim, small.hidden_dim)}
     return {axis: torch.tensor(chosen) for axis, chosen in indices.items()}
 
+# %% ../../nbs/appendix/convert/21c_slice.ipynb #a2bdc794
 def source_block(
     block:str, # of the small model: layers.2, extra_heads.0
     big, # ModelArgs
@@ -106,6 +107,7 @@ def source_tensor(
     kind, i, rest = name.split('.', 2)
     return f"{source_block(f'{kind}.{i}', big, small)}.{rest}"
 
+# %% ../../nbs/appendix/convert/21c_slice.ipynb #5c6f2fd5
 def cut_tensor(
     name:str, # ends with its key in `AXES` and .weight
     tensor:Tensor, # of the big model

@@ -46,6 +46,7 @@ class Upload:
     left_out:list = field(default_factory=list) # (name, reason)
     refused:list = field(default_factory=list) # (point, what and where); not empty = nothing is uploaded
 
+# %% ../../nbs/appendix/prepare/55_upload.ipynb #ee394eca
 LEFT_OUT = {'trainer': 'serves only to resume here', '*.index': 'is made again from the data',
             '.lock-*.index': 'of an index that is being made',
             '__pycache__': 'a cache', '.ipynb_checkpoints': 'a cache',

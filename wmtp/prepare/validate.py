@@ -57,6 +57,7 @@ def files_of(folder:Path) -> list: # of `Path`s
     return sorted(file for path in there for file in ([path] if path.is_file() else path.rglob('*'))
                   if file.is_file())
 
+# %% ../../nbs/appendix/prepare/15f_validate.ipynb #8e832361
 def check_hashes(
     folder, # with metadata.json
     faults:Findings, # grows

@@ -111,6 +111,7 @@ class RowIndex:
         other.change, other.change_name = change, f'-{name}'
         return other
 
+# %% ../../nbs/appendix/rows/14d_index.ipynb #6c7db081
 def fault_of(path:Path, folder:Path, options:dict) -> str|None: # options as in about.json; None = good
     "What is wrong with an index."
     if not folder.exists(): return 'there was none'
