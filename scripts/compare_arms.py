@@ -40,8 +40,7 @@ ARMS = {  # arm -> (run, configuration, what differs from it)
 
 def call(run, *arguments):
     "One run as a process of its own on one thread."
-    code = f'import sys; from wmtp.cli import {run}; sys.exit({run}())'
-    command = [sys.executable, '-c', code, '--resume', 'auto', *arguments]
+    command = [sys.executable, '-m', 'wmtp.cli', run, '--resume', 'auto', *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     if done.returncode: raise SystemExit(f"{' '.join(arguments)}: {done.stderr.strip()}")
 
