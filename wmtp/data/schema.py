@@ -283,7 +283,7 @@ def leave_out(
     report:ReadReport, # counts
     on_bad_row:str, # error | skip
 ) -> None:
-    "Counts the line, and an earlier one that it makes unusable; under `error` raises `InputError` instead."
+    "Count the line, and an earlier one that it makes unusable; under `error` raise `InputError` instead."
     if on_bad_row == 'error':
         raise InputError(f"{message} (mend the line, or set data.on_bad_row=skip "
                          "to leave such lines out)") from None

@@ -32,7 +32,7 @@ class Tokenizer:
     def save(self,
         folder, # exists
     ) -> None:
-        "Copies the tokenizer's files, so that `load_tokenizer(folder)` gives it back."
+        "Copy the tokenizer's files, so that `load_tokenizer(folder)` gives it back."
         for name, file in self.files.items(): shutil.copyfile(file, Path(folder)/name)
 
 # %% ../../nbs/1_data/10a_tokenizer.ipynb #4715b5da
