@@ -190,6 +190,7 @@ def check_metadata(
         if not same: refused.append(f'{name}: is not what {file.name} says, another SHA-256')
     return refused
 
+# %% ../../nbs/appendix/prepare/55_upload.ipynb #0cb62f72
 def travelling_manifest(
     upload:Upload, # with hashes
     file:UploadFile, # a manifest.json
