@@ -113,7 +113,8 @@ def check_weighing_critic(
                          f"{INDEX_CONVENTION!r}: train it anew")
     if advantage == 'mc' and not about.get('prob_values'):
         raise InputError(f"{where} was trained only by ranking, so its values are no probabilities and R - V "
-                         "has no meaning; set weighting.advantage=td, or train with critic.value_coef above 0")
+                         "has no meaning; set weighting.advantage=td, or train with critic.value_coef "
+                         "above 0")
     if about.get('gamma') != gamma:
         raise InputError(f"{where} was trained with gamma {about.get('gamma')}, weighting.gamma is {gamma}; "
                          f"set it to the same")
