@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core import InputError
+from ..core import InputError, read_json
 from ..data.tokenizer import load_tokenizer
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
-from ..models.weights import SAFETENSORS_DTYPES, check_tensors, promised_shapes, read_json
+from ..models.weights import SAFETENSORS_DTYPES, check_tensors, promised_shapes
 from ..vendor.meta_llama.model import ModelArgs
 
 # %% ../../nbs/appendix/convert/21_consolidated.ipynb #97c18f2b

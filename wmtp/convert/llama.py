@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from ..core import InputError
+from ..core import InputError, read_json
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
-from ..models.weights import check_tensors, llama_config, promised_shapes, read_json
+from ..models.weights import check_tensors, llama_config, promised_shapes
 from ..models.weights import silence_transformers, stored_tensors
 
 # %% ../../nbs/appendix/convert/21b_llama.ipynb #df685b7e

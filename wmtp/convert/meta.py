@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import save_file
 
 from .consolidated import Release, check_rope, open_consolidated, open_release
-from ..core import InputError, file_sha256
+from ..core import InputError, file_sha256, read_json
 from ..models.mtp import MetaLlamaMTPConfig, mapped_policy
-from ..models.weights import SAFETENSORS_DTYPES, dtype_name, read_json
+from ..models.weights import SAFETENSORS_DTYPES, dtype_name
 
 # %% ../../nbs/appendix/convert/21a_meta.ipynb #4153a845
 SHARD_BYTES = 2 * 10**9

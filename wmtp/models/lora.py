@@ -16,9 +16,9 @@ from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..core import InputError, RunError
+from ..core import InputError, RunError, read_json
 from .mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig, mapped_policy
-from .weights import check_tensors, portable_path, read_json, weights_sha256
+from .weights import check_tensors, portable_path, weights_sha256
 
 # %% ../../nbs/2_models/22_lora.ipynb #6362c17a
 LORA_TARGETS = ('wq', 'wk', 'wv', 'wo', 'w1', 'w2', 'w3')

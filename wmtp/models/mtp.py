@@ -13,10 +13,10 @@ from fastcore.basics import patch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..core import InputError
+from ..core import InputError, read_json
 from ..data.collate import check_right_padded
 from .weights import SAFETENSORS_DTYPES, check_tensors, dtype_name, mapped_tensors, promised_shapes
-from .weights import read_json, report_dtypes, silence_transformers, stored_tensors, weight_files
+from .weights import report_dtypes, silence_transformers, stored_tensors, weight_files
 from ..vendor.meta_llama.model import ModelArgs, Transformer
 
 # %% ../../nbs/2_models/20_mtp.ipynb #b9ba4fd0

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaModel, PreTrainedConfig, PreTrainedModel
 
-from ..core import InputError
+from ..core import InputError, read_json
 from ..data.collate import check_right_padded
 from ..data.packing import document_mask
 from .lora import lora_config
 from .weights import check_tensors, dtype_name, llama_config, portable_path, promised_shapes
-from .weights import read_json, report_dtypes, silence_transformers, stored_tensors
+from .weights import report_dtypes, silence_transformers, stored_tensors
 from .weights import trusted_backbone, weight_files, weights_sha256
 
 # %% ../../nbs/2_models/23_value_model.ipynb #786ec2c1

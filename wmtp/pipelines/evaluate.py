@@ -21,14 +21,14 @@ from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM
 
 from ..config.load import check_paths, project_root, to_yaml
-from ..core import InputError, file_sha256, quiet, resolve_device, resolve_dtype
+from ..core import InputError, file_sha256, quiet, read_json, resolve_device, resolve_dtype
 from ..data.tokenizer import Tokenizer, load_tokenizer
 from ..evaluation.benchmarks import Benchmark, check_references, load_benchmark
 from ..evaluation.generate import generate
 from ..evaluation.samples import answer_values, do_units, in_units, make_requests, read_unit
 from ..models.lora import load_lora, merge_lora
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
-from ..models.weights import read_json, silence_transformers
+from ..models.weights import silence_transformers
 from .evaluation_report import EvaluationRows, evaluation_page, evaluation_rules
 from .evaluation_report import evaluation_summary
 from .handoff import find_checkpoint, open_critic, read_about

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from ..core import quiet
+from ..core import quiet, read_json
 from ..data.sampling import eval_batches
 from ..data.tokenizer import load_tokenizer
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
-from ..models.weights import read_json, silence_transformers
+from ..models.weights import silence_transformers
 from .handoff import check_same_ids
 from .policy import TokenWeighting, attach_weights, head1_nll, policy_nll, run_policy
 from .policy import window_masks
