@@ -242,7 +242,8 @@ def check_prompts(
 ) -> None:
     "Raise `InputError` unless the model can read every prompt and write one token more."
     for i, ids in enumerate(prompts):
-        if not ids: raise InputError(f'prompt {i} is empty; begin it with BOS')
+        if not ids:
+            raise InputError(f'prompt {i} is empty and no BOS stands in front of it; give at least one token')
         if len(ids) + 1 > longest:
             raise InputError(f'prompt {i} has {len(ids)} tokens; this model takes {longest} with the answer: '
                              f'shorten it')
@@ -254,7 +255,7 @@ def check_prompts(
 def generate(
     model, # MetaLlamaMTPAdapter, a causal model of Hugging Face, or a PeftModel around one
     tokenizer:Tokenizer,
-    prompts:list, # of str, encoded as in training behind BOS, or of lists of ids, BOS included
+    prompts:list, # of str, encoded behind the tokenizer's `prefix_ids`, or of lists of ids
     max_new_tokens:int=512,
     temperature:float=0., # 0 = greedy
     top_p:float=1., # in (0, 1]
@@ -266,7 +267,7 @@ def generate(
 ) -> list[Generation]: # in the order of the prompts
     "Answers to all prompts, each as it would be alone; on the model's device, whose mode is put back."
     new_decoder, longest = open_decoder(model, speculative)
-    prompts = [[tokenizer.bos_id, *tokenizer.encode(p)] if isinstance(p, str) else [int(i) for i in p]
+    prompts = [[*tokenizer.prefix_ids, *tokenizer.encode(p)] if isinstance(p, str) else [int(i) for i in p]
                for p in prompts]
     check_options(max_new_tokens, temperature, top_p, stop, batch_size)
     check_seeds(seeds, len(prompts))
