@@ -46,6 +46,7 @@ HONEST = reaching({'nothing': 'pass'})[0]
 FILE_PROBES = reaching({
     'read a secret file': 'open(secret).read()',
     'list the folder of a secret': 'os.listdir(os.path.dirname(secret))',
+    'ask about a file in a closed folder': "os.stat(os.path.dirname(secret) + '/closed/file')",
     'read the list of users': "open('/etc/passwd').read()", 'list the homes': "os.listdir('/home')",
     'list the processes': "os.listdir('/proc')",
     'read kernel settings': "open('/proc/sys/kernel/hostname').read()",

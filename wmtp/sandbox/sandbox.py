@@ -104,13 +104,16 @@ def came_through(
 # %% ../../nbs/appendix/sandbox/71_sandbox.ipynb #7cc2affb
 @contextmanager
 def planted_secret():
-    "The path of a file that everybody may read and write, in a folder open to all."
+    "The path of a file that everybody may read and write, in a folder open to all; beside it a closed one."
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
-        secret = Path(folder)/'secret'
-        secret.write_text('a password')
+        secret, closed = Path(folder)/'secret', Path(folder)/'closed'
+        closed.mkdir()
+        for file in (secret, closed/'file'): file.write_text('a password')
         secret.chmod(0o666)
-        yield str(secret)
+        closed.chmod(0)
+        try: yield str(secret)
+        finally: closed.chmod(0o700)
 
 # %% ../../nbs/appendix/sandbox/71_sandbox.ipynb #9631da93
 def try_probes(
