@@ -6,7 +6,7 @@
 __all__ = ['BETA_RANGE', 'PER_PROGRAM', 'CONTROLS', 'HEAD_WEIGHTS', 'check_weighting', 'check_advantages', 'exp_weights',
            'ess_share', 'bisect_beta', 'solve_beta', 'smooth_beta', 'mean_one', 'control_weights',
            'compute_weight_stats', 'flatten_window', 'unflatten_window', 'single_process_gather', 'number_programs',
-           'head_keeps', 'head_advantages', 'window_beta', 'build_window_weights', 'build_weights']
+           'unmasked', 'head_keeps', 'head_advantages', 'window_beta', 'build_window_weights', 'build_weights']
 
 # %% ../../nbs/3_credit/32_weight_builder.ipynb #7cf11d56
 import math
@@ -196,6 +196,16 @@ def number_programs(
     "The number of the program to which each choice of the global batch belongs."
     starts = [mask & (mask.cumsum(1) == 1) for mask in masks]
     return gather(flatten_window(starts, masks))[0].cumsum(0) - 1
+
+# %% ../../nbs/3_credit/32_weight_builder.ipynb #662a336c
+def unmasked(
+    td:Tensor, # [batch, seq] from `compute_td_errors`
+    state_mask:Tensor, # [batch, seq] bool
+    mask_below:float, # td under this is masked
+) -> Tensor: # [batch, seq] bool, false = weight 0
+    "Which choices a hard mask keeps: those whose td is at least the threshold, and each row's last one."
+    last = state_mask & (state_mask.flip(1).cumsum(1).flip(1) == 1)
+    return (td >= mask_below) | last
 
 # %% ../../nbs/3_credit/32_weight_builder.ipynb #5bd50b9f
 def head_keeps(
