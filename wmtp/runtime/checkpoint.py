@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MANIFEST', 'STEP_NAME', 'flush_to_disk', 'replace_text', 'folder_files', 'write_manifest', 'read_manifest',
            'verify_checkpoint', 'write_folder', 'save_trainer', 'load_trainer', 'save_weights', 'load_weights',
-           'nonfinite_weight', 'step_folders', 'read_names', 'write_names', 'remove_leftovers', 'prune', 'Checkpoints',
-           'finite']
+           'nonfinite_weight', 'step_folders', 'check_step', 'read_names', 'write_names', 'remove_leftovers', 'prune',
+           'Checkpoints', 'finite']
 
 # %% ../../nbs/5_training/50_checkpoint.ipynb #a0aebc74
 import json
@@ -17,6 +17,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 
-from ..core import InputError, RunError, file_sha256
+from ..core import InputError, RunError, file_sha256, read_json
 
 # %% ../../nbs/5_training/50_checkpoint.ipynb #bfb22d36
 def flush_to_disk(
@@ -40,14 +41,20 @@ def replace_text(
     path, # the file to replace or to make
     text:str, # its whole new content
 ):
-    "Replace a small file in one step: a reader sees the old text or the new one, never a part of either."
+    """Replace a small file in one step: a reader sees the old text or the new one, never a part of either.
+    Raise `RunError` where the disk does not take it."""
     path = Path(path)
     part = path.with_name(f'.part-{path.name}')
-    part.unlink(missing_ok=True)
-    with part.open('x', encoding='utf-8') as f: f.write(text)
-    flush_to_disk(part)
-    os.replace(part, path)
-    flush_to_disk(path.parent)
+    try:
+        part.unlink(missing_ok=True)
+        with part.open('x', encoding='utf-8') as f: f.write(text)
+        flush_to_disk(part)
+        os.replace(part, path)
+        flush_to_disk(path.parent)
+    except OSError as e:
+        with suppress(OSError): part.unlink(missing_ok=True)
+        raise RunError(f"could not write {path}: {e.strerror or e}; nothing is half-written, what was there "
+                       "before is whole") from e
 
 # %% ../../nbs/5_training/50_checkpoint.ipynb #dd4987c2
 MANIFEST = 'manifest.json'
@@ -77,12 +84,11 @@ def read_manifest(
 ) -> dict: # file name -> SHA-256
     "The hashes a checkpoint was saved with."
     path = Path(folder)/MANIFEST
-    try: return dict(json.loads(path.read_text(encoding='utf-8'))['sha256'])
-    except FileNotFoundError:
-        text = f"{folder} has no {MANIFEST}: not a checkpoint of wmtp, or not a whole one"
-        raise InputError(text) from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is damaged: it is not a list of hashes") from None
+    if not path.is_file():
+        raise InputError(f"{folder} has no {MANIFEST}: not a checkpoint of wmtp, or not a whole one")
+    hashes = read_json(path).get('sha256')
+    if not isinstance(hashes, dict): raise InputError(f"{path} is damaged: it is not a list of hashes")
+    return hashes
 
 def verify_checkpoint(
     folder, # a checkpoint folder
@@ -184,7 +190,7 @@ def nonfinite_weight(
             for name in f.keys():
                 if not torch.isfinite(f.get_tensor(name)).all(): return name
 
-# %% ../../nbs/5_training/50_checkpoint.ipynb #4f663858
+# %% ../../nbs/5_training/50_checkpoint.ipynb #27607af0
 STEP_NAME = re.compile(r'step-(\d{6,})')
 
 def step_folders(
@@ -196,14 +202,24 @@ def step_folders(
         if path.is_symlink(): raise InputError(f"{path} is a link; checkpoints are real folders: remove it")
     return dict(sorted(folders.items()))
 
+def check_step(
+    folder, # a whole checkpoint
+):
+    "Raise `InputError` if a folder with a step's name is the checkpoint of another step, renamed or copied."
+    if not STEP_NAME.fullmatch((folder := Path(folder)).name): return
+    step = read_json(folder/'wmtp.json').get('step')
+    if not isinstance(step, int) or folder.name != f'step-{step:06d}':
+        raise InputError(f"{folder} is the checkpoint of step {step!r}, renamed or copied; give it that "
+                         "step's name again, or remove the copy")
+
+# %% ../../nbs/5_training/50_checkpoint.ipynb #4f663858
 def read_names(
     save_dir, # a run's folder
 ) -> dict: # {'best': name or None, 'last': name or None}, only names of folders that exist
     "The two names in `checkpoints.json`; one that names no checkpoint of this run counts as None."
-    try: names = dict(json.loads((Path(save_dir)/'checkpoints.json').read_text(encoding='utf-8')))
-    except FileNotFoundError: names = {}
-    except (ValueError, TypeError):
-        warnings.warn(f"{save_dir}/checkpoints.json is damaged; `best` is unknown"); names = {}
+    path = Path(save_dir)/'checkpoints.json'
+    try: names = read_json(path) if path.exists() else {}
+    except InputError as e: warnings.warn(f"{e}; `best` is unknown"); names = {}
     existing = [p.name for p in step_folders(save_dir).values()]
     return {key: names.get(key) if names.get(key) in existing else None for key in ('best', 'last')}
 

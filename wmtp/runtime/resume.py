@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import InputError
-from .checkpoint import STEP_NAME, remove_leftovers, step_folders, verify_checkpoint
+from .checkpoint import STEP_NAME, check_step, remove_leftovers, step_folders, verify_checkpoint
 
 # %% ../../nbs/5_training/50b_resume.ipynb #590439e0
 def move_aside(
@@ -38,7 +38,7 @@ def newest_whole(
         try: verify_checkpoint(path)
         except InputError as e:
             warnings.warn(f"{e}; kept as {move_aside(path).name}, an earlier checkpoint is used")
-        else: return path
+        else: check_step(path); return path
     if folders:
         raise InputError(f"no checkpoint in {save_dir} is whole; start without --resume to begin again")
 
@@ -48,13 +48,19 @@ LOCK = '.wmtp.lock'
 def lock_folder(
     save_dir, # a run's folder, existing
 ): # an open file; closing it, or the end of the process, lets go
-    "Lock the folder for this process. Raise `InputError` if another one has it."
-    lock = os.fdopen(os.open(Path(save_dir)/LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), 'r+')
-    try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    "Lock the folder for this process. Raise `InputError` if another one has it or it cannot be locked."
+    path = Path(save_dir)/LOCK
+    if path.is_symlink(): raise InputError(f"{path} is a link; the lock of a run is a plain file: remove it")
+    try:
+        lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), 'r+')
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         raise InputError(f"another run is writing in {save_dir}; wait for it or set checkpoint.save_dir to "
                          "another folder") from None
+    except OSError as e:
+        raise InputError(f"{path} cannot be locked ({e.strerror or e}); wanted a plain file in a folder that "
+                         "can be written in") from None
     return lock
 
 def claim_folder(
@@ -66,7 +72,10 @@ def claim_folder(
         raise InputError(f"checkpoint.save_dir {save_dir} is a link; give the folder it points to")
     if save_dir.exists() and not save_dir.is_dir():
         raise InputError(f"checkpoint.save_dir {save_dir} is a file; a folder is wanted")
-    save_dir.mkdir(parents=True, exist_ok=True)
+    try: save_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f"checkpoint.save_dir {save_dir} cannot be made ({e.strerror}); choose another "
+                         "folder") from None
     is_run = any((save_dir/name).exists() for name in (LOCK, 'checkpoints.json'))
     if not is_run and (names := sorted(p.name for p in save_dir.iterdir())):
         raise InputError(f"checkpoint.save_dir {save_dir} holds something that is not a run of wmtp "
@@ -104,6 +113,7 @@ def resume_at(
         if checkpoint is None: raise InputError(f"--resume {target}: there is no checkpoint in it")
         return RunFolder(save_dir, checkpoint, None, lock)
     verify_checkpoint(target)
+    check_step(target)
     for step, path in step_folders(save_dir).items():
         if step > int(step_name[1]): move_aside(path)
     return RunFolder(save_dir, save_dir/target.name, None, lock)
