@@ -1,15 +1,22 @@
 """Configuration from outside: other folders and checkouts, hostile files, secrets, the installed package."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from wmtp.config.load import check_paths, config_sha256, load_config, project_root, resolve_path, to_yaml
+from wmtp.config.load import check_paths, config_sha256, load_config, parse_override, project_root
+from wmtp.config.load import resolve_path, to_yaml
+from wmtp.config.runs import SCHEMAS
+from wmtp.config.schema import check_tree
+from wmtp.config.strict_yaml import parse_yaml, read_yaml
 from wmtp.core import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,6 +94,101 @@ def test_hostile_files_are_refused_in_one_line_within_a_second(tmp_path, name):
     assert time.process_time() - start < 1
     assert '\n' not in str(error.value) and len(str(error.value)) < 400
     assert list(tmp_path.iterdir()) == [path]
+
+WRITTEN = { # run -> {key: [(as people write it, what it means)]}, in one configuration
+    'critic': [('training.max_steps', '1e3', 1000), ('data.max_length', '1_000', 1000),
+               ('training.tokens_per_batch', '"700"', 700), ('training.n_epochs', '3', 3.),
+               ('data.packing', 'True', True), ('data.max_samples', '~', None), ('data.valid', 'None', None),
+               ('critic.loss', 'MSE', 'mse'), ('runtime.device', '0', 'cuda:0'),
+               ('mlflow.experiment', '2024', '2024'), ('data.train', '/tmp/a=b.jsonl', '/tmp/a=b.jsonl')],
+    'evaluate': [('benchmark.pass_at', '[1, 5]', '1 5'), ('benchmark.max_tasks', 'null', None),
+                 ('runtime.device', 'CUDA', 'cuda'), ('mlflow.experiment', '"a=b: c"', 'a=b: c')],
+    'baseline': [('mtp.head_coefficients', '1 .5 1e-1 0', '1 0.5 0.1 0')]}
+REFUSED = [ # (key of the critic, as people write it, part of the error)
+    ('runtime.seed', '007', 'write it without zeros in front'),
+    ('data.packing', 'yes', 'wanted true or false'), ('training.learning_rate', '0,5', 'without commas'),
+    ('training.max_grad_norm', '.inf', 'means no limit'),
+    ('data.packing', '1', 'wanted true or false'), ('critic.loss', 'mes', 'did you mean mse?'),
+    ('runtime.device', 'gpu', 'auto, cpu, mps, cuda or cuda:N'), ('data.max_samples', 'all', 'or null'),
+    ('training.max_steps', '[1, 5]', 'wanted a whole number'), ('runtime.seed', 'true', 'a whole number')]
+
+def as_tree(key, written):
+    "The YAML text of a file that sets one key."
+    group, name = key.split('.')
+    return f'{group}:\n  {name}: {written}'
+
+@pytest.mark.parametrize('run', WRITTEN)
+def test_what_people_write_has_its_obvious_meaning(tmp_path, run):
+    groups = {}
+    for key, written, _ in WRITTEN[run]:
+        group, name = key.split('.')
+        groups.setdefault(group, [f'extends: {run}_local.yaml'] * (not groups) + [f'{group}:'])
+        groups[group].append(f'  {name}: {written}')
+    file = tmp_path/'mine.yaml'
+    file.write_text('\n'.join(line for lines in groups.values() for line in lines))
+    by_set = [f'{key}={written}' for key, written, _ in WRITTEN[run]]
+    for cfg in (load_config(file, run=run), load_config(None, by_set, run)):
+        for key, written, meant in WRITTEN[run]:
+            assert repr(OmegaConf.select(cfg, key)) == repr(meant), (key, written)
+
+def test_what_has_no_one_meaning_is_refused_in_one_line():
+    schema = SCHEMAS['critic']
+    for key, written, fault in REFUSED:
+        for tree in (parse_yaml(as_tree(key, written)), parse_override(f'{key}={written}', schema)):
+            with pytest.raises(InputError, match=re.escape(key)) as error: check_tree(tree, schema, 'x.yaml')
+            assert fault in str(error.value) and '\n' not in str(error.value), (key, str(error.value))
+
+NAMES = ['2024', '007', '1e5', '1_000', 'True', 'yes', 'null', 'None', '1.10', 'a: b', '~x', '.5', '1:30']
+
+def test_any_name_comes_back_from_the_saved_configuration():
+    schema = SCHEMAS['critic']
+    for name in NAMES:
+        tree = check_tree(parse_override(f'mlflow.experiment="{name}"', schema), schema, '--set')
+        assert check_tree(parse_yaml(to_yaml(OmegaConf.create(tree))), schema, 'run.yaml') == tree
+        assert tree == {'mlflow': {'experiment': name}}
+
+def test_a_file_from_windows_says_the_same(tmp_path):
+    text = 'extends: critic_local.yaml\ntraining:\n  max_steps: 7   \n'
+    (tmp_path/'mine.yaml').write_text(text)
+    (tmp_path/'windows.yaml').write_bytes(('\ufeff' + text.replace('\n', '\r\n')).encode())
+    assert load_config(tmp_path/'windows.yaml') == load_config(tmp_path/'mine.yaml')
+
+def test_the_last_of_two_settings_counts_and_the_home_folder_is_meant():
+    cfg = load_config(None, ['runtime.seed=1', 'runtime.seed=2', 'data.train=~/rows.jsonl'])
+    assert cfg.runtime.seed == 2 and cfg.data.train == str(Path.home()/'rows.jsonl')
+    with pytest.raises(InputError, match='~nobody-of-that-name/rows.jsonl: there is no home folder'):
+        load_config(None, ['data.train=~nobody-of-that-name/rows.jsonl'])
+
+FILES = { # content of a configuration file -> the error
+    '# nothing\n': 'the file holds nothing', '- a\n': 'the file holds a list', 'critic\n': 'a single value',
+    'extends: mine.yaml': 'extends goes in a circle', 'extends: .': "extends is '.', a folder",
+    'extends: [a, b]': 'extends is', 'extends: critic_local': 'with .yaml',
+    'extends: critic_local.yaml\ntraining:\n': 'put keys under it, or take the line out',
+    'extends: critic_local.yaml\ntraining:\n\tmax_steps: 1\n': 'mine.yaml:3: not valid YAML: a tab',
+    'extends: baseline.yaml': "extends is 'baseline.yaml'; wanted", 'run: rho1': 'configuration of wmtp_rho1',
+}
+
+def test_a_file_that_is_no_configuration_of_this_run_says_why(tmp_path):
+    file = tmp_path/'mine.yaml'
+    for text, fault in FILES.items():
+        file.write_text(text)
+        with pytest.raises(InputError, match='mine.yaml') as error: load_config(file)
+        assert fault in str(error.value) and '\n' not in str(error.value), (text, str(error.value))
+    for name, fault in {str(tmp_path): 'is a folder', 'baseline': 'it is one of wmtp_baseline',
+                        'x' * 300: 'there is no configuration', '/' + 'x' * 300: 'there is no file'}.items():
+        with pytest.raises(InputError, match=fault): load_config(name)
+
+def test_a_file_of_somebody_else_is_one_line(tmp_path):
+    if os.geteuid(): pytest.skip('only root can take the place of somebody else')
+    file = Path(tempfile.mkdtemp(dir='/tmp'))/'mine.yaml'
+    os.chmod(file.parent, 0o755)
+    file.write_text('extends: critic_local.yaml\n')
+    os.chmod(file, 0)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(InputError, match='mine.yaml: cannot be read .Permission denied'): read_yaml(file)
+    finally: os.seteuid(0)
+    shutil.rmtree(file.parent)
 
 def test_the_same_configuration_from_any_folder(tmp_path):
     code = ('import os, sys; from wmtp.config.load import *\n'

@@ -80,7 +80,8 @@ class CheckpointConfig:
 @dataclass
 class RuntimeConfig:
     seed: int = key(min=0, max=2**63 - 1)
-    device: str = key(pattern=r'auto|cpu|mps|cuda(:\d+)?')
+    device: str = key(pattern=r'auto|cpu|mps|cuda(:\d+)?', words='auto, cpu, mps, cuda or cuda:N',
+                      shorthand=(r'(\d+)', r'cuda:\1'))
     dtype: str = key(choices=('auto', 'float32', 'bfloat16'))
     log_every_steps: int = key(min=1)
 
@@ -156,7 +157,8 @@ class PolicyModelConfig:
 
 @dataclass
 class MtpConfig:
-    head_coefficients: str|None = key(pattern=r'\d+(\.\d+)?( \d+(\.\d+)?)*')
+    head_coefficients: str|None = key(pattern=r'\d{1,9}(\.\d+)?( \d{1,9}(\.\d+)?)*', numbers=True,
+                                      words='numbers from 0, as 1 1 0.5 0.5')
     sequential_heads: bool = key()
 
 # %% ../../nbs/appendix/config/00c_runs.ipynb #b38d35d4
@@ -270,7 +272,7 @@ class BenchmarkConfig:
                              'mbpp', 'mbpp-0shot', 'mbpp-all-0shot'))
     path: str|None = key(path='any')
     max_tasks: int|None = key(min=1)
-    pass_at: str = key(pattern=r'\d+( \d+)*')
+    pass_at: str = key(pattern=r'\d{1,9}( \d{1,9})*', numbers=True, words='whole numbers, as 1 or 1 5 10')
 
 @dataclass
 class GenerationConfig:

@@ -27,10 +27,10 @@ class StrictLoader(yaml.SafeLoader):
 
 # %% ../../nbs/appendix/config/00a_strict_yaml.ipynb #a70aa668
 SCALARS = {  # tag -> (pattern, first characters, how to read it)
-    'null':  (r'~|null', '~n', lambda s: None),
-    'bool':  (r'true|false', 'tf', lambda s: s == 'true'),
-    'int':   (r'[-+]?[0-9]+', '-+0123456789', int),
-    'float': (r'[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?', '-+.0123456789', float),
+    'null':  (r'~|null|Null|NULL', '~nN', lambda s: None),
+    'bool':  (r'true|True|TRUE|false|False|FALSE', 'tTfF', lambda s: s.lower() == 'true'),
+    'int':   (r'[-+]?(0|[1-9][0-9]*)', '-+0123456789', int),
+    'float': (r'[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?', '-+.0123456789', float),
 }
 
 def _constructor(read):
@@ -82,6 +82,7 @@ def parse_yaml(
     except yaml.YAMLError as e:
         mark = getattr(e, 'problem_mark', None) or getattr(e, 'context_mark', None)
         why = getattr(e, 'problem', None) or getattr(e, 'reason', None) or 'unreadable'
+        if r"character '\t'" in why: why = 'a tab; indent with spaces'
         raise InputError(f'{source}{f":{mark.line + 1}" if mark else ""}: not valid YAML: {why}') from None
 
 # %% ../../nbs/appendix/config/00a_strict_yaml.ipynb #8c3b56eb
@@ -91,13 +92,17 @@ def read_yaml(
 ) -> dict: # the tree of keys
     "The mapping that a YAML file holds; an absent, foreign or unsafe file is an `InputError` in one line."
     source = source or str(path)
+    if Path(path).is_dir(): raise InputError(f'{source}: is a folder; wanted a YAML file')
     if not Path(path).is_file(): raise InputError(f'{source}: there is no such file')
-    with Path(path).open('rb') as f: raw = f.read(MAX_BYTES + 1)
+    try:
+        with Path(path).open('rb') as f: raw = f.read(MAX_BYTES + 1)
+    except OSError as e: raise InputError(f'{source}: cannot be read ({e.strerror})') from None
     if len(raw) > MAX_BYTES:
         raise InputError(f'{source}: larger than {MAX_BYTES} bytes, so not a settings file')
     try: tree = parse_yaml(raw.decode('utf-8'), source)
     except UnicodeDecodeError as e:
         raise InputError(f'{source}: byte {e.start} is not UTF-8; save the file as UTF-8') from None
     if not isinstance(tree, dict):
-        raise InputError(f'{source}: wanted keys and values, got {type(tree).__name__}')
+        what = 'a list' if isinstance(tree, list) else 'nothing' if tree is None else 'a single value'
+        raise InputError(f'{source}: wanted keys with values, as `run: critic`; the file holds {what}')
     return tree
