@@ -82,5 +82,22 @@ def test_a_model_of_hugging_face_with_lora():
     assert ours == [[i for i in ids if i != 2] for ids in theirs]
 
 
+def test_any_of_several_ids_ends_an_answer():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=TOKENIZER.vocab_size, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=256, initializer_range=.3)).eval()
+    prompts = [[1, *TOKENIZER.encode(prompt)] for prompt in PROMPTS[:6]]
+    long = ids_of(generate(model, TOKENIZER, prompts, 20, end_ids=()))
+    second = long[0][7]  # the tokenizer's EOS is the first of the two, and does not come
+    assert second != TOKENIZER.eos_id and [len(ids) for ids in long] == [20] * 6
+    ends = [TOKENIZER.eos_id, second]
+    theirs = [model.generate(torch.tensor([ids]), max_new_tokens=20, do_sample=False, pad_token_id=3,
+                             eos_token_id=ends)[0, len(ids):].tolist() for ids in prompts]
+    ours = generate(model, TOKENIZER, prompts, 20, batch_size=4, end_ids=ends)
+    assert ours[0].finish == 'eos' and len(ours[0].ids) <= 7
+    assert ids_of(ours) == [[i for i in ids if i != second] for ids in theirs]
+
+
 def test_no_prompts_no_answers(policy):
     assert generate(policy, TOKENIZER, []) == []

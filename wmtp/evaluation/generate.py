@@ -24,7 +24,7 @@ from .token_sampling import (
 @dataclass
 class Generation:
     "What was written after one prompt."
-    ids:list # [int] new tokens; without EOS, and nothing after the token that completes a stop string
+    ids:list # [int] new tokens; without the ending id; nothing after the token that completes a stop string
     text:str # decoded, cut before the first stop string
     finish:str # eos | stop | length
     n_steps:int # passes of the model, that over the prompt included
@@ -37,8 +37,9 @@ class Completion:
     limit:int # new tokens, at most
     tokenizer:Tokenizer
     stop:tuple # strings
+    end_ids:frozenset # any of them ends the answer
     ids:list = field(default_factory=list)
-    per_pass:list = field(default_factory=list) # tokens from each pass, EOS counted
+    per_pass:list = field(default_factory=list) # tokens from each pass, an ending id counted
     finish:str = ''
 
 # %% ../../nbs/7_evaluation/70_generate.ipynb #beedf881
@@ -50,7 +51,7 @@ def append(
     "Add these tokens, up to the end of the answer."
     before, tail = len(self.ids), 1 + max((len(s.encode()) for s in self.stop), default=0)
     for token in tokens:
-        if token == self.tokenizer.eos_id: self.finish = 'eos'
+        if token in self.end_ids: self.finish = 'eos'
         else: self.ids.append(token)
         if self.stop and not self.finish:
             text = self.tokenizer.decode(self.ids[-tail:])
@@ -217,7 +218,7 @@ def decode_all(
 # %% ../../nbs/7_evaluation/70_generate.ipynb #a28209e2
 def is_whole(x) -> bool: return isinstance(x, int) and not isinstance(x, bool)
 
-def check_options(max_new_tokens, temperature, top_p, stop, batch_size) -> None:
+def check_options(max_new_tokens, temperature, top_p, stop, batch_size, end_ids) -> None:
     "Raise `InputError` unless every option of `generate` is in its range."
     if not (is_whole(max_new_tokens) and is_whole(batch_size) and min(max_new_tokens, batch_size) > 0):
         raise InputError(f'max_new_tokens is {max_new_tokens!r}, batch_size {batch_size!r}; wanted whole '
@@ -227,6 +228,8 @@ def check_options(max_new_tokens, temperature, top_p, stop, batch_size) -> None:
     if not 0 < top_p <= 1: raise InputError(f'top_p is {top_p!r}; wanted a share above 0, up to 1')
     if isinstance(stop, str) or not all(stop):
         raise InputError(f'stop is {stop!r}; wanted a tuple of strings that are not empty')
+    if is_whole(end_ids) or not all(map(is_whole, end_ids)):
+        raise InputError(f'end_ids is {end_ids!r}; wanted a collection of ids')
 
 def check_seeds(seeds, n_prompts) -> None:
     "Raise `InputError` unless there is a seed for each prompt, or none at all."
@@ -264,16 +267,18 @@ def generate(
     batch_size:int=16, # rows at once
     speculative:bool=False, # draft with heads 2 and up: greedily the same text, else the same distribution
     continues:bool=False, # the answer goes on inside the prompt's text, as base models do; else two texts
+    end_ids=None, # ids of which any ends an answer; None = the tokenizer's EOS
 ) -> list[Generation]: # in the order of the prompts
     "Answers to all prompts, each as it would be alone; on the model's device, whose mode is put back."
     new_decoder, longest = open_decoder(model, speculative)
     prompts = [[*tokenizer.prefix_ids, *tokenizer.encode(p)] if isinstance(p, str) else [int(i) for i in p]
                for p in prompts]
-    check_options(max_new_tokens, temperature, top_p, stop, batch_size)
+    end_ids = (tokenizer.eos_id,) if end_ids is None else end_ids
+    check_options(max_new_tokens, temperature, top_p, stop, batch_size, end_ids)
     check_seeds(seeds, len(prompts))
     check_prompts(prompts, longest, tokenizer.vocab_size)
-    completions = [Completion(ids, min(max_new_tokens, longest - len(ids)), tokenizer, tuple(stop))
-                   for ids in prompts]
+    completions = [Completion(ids, min(max_new_tokens, longest - len(ids)), tokenizer, tuple(stop),
+                              frozenset(end_ids)) for ids in prompts]
     seeds = (seeds or list(range(len(prompts)))) if temperature > 0 else None
     was_training = model.training
     model.eval()

@@ -47,6 +47,7 @@ class EvaluatedModel:
     "A model that writes, and what is known about it."
     network:torch.nn.Module # in evaluation mode
     tokenizer:Tokenizer
+    end_ids:tuple # any of these ids ends an answer
     about:dict # JSON-ready: what it is, hashes of its weights
 
 def find_model(
@@ -92,7 +93,8 @@ def open_model(
              'step': own.get('step'), 'weights_sha256': hashes,
              'tokenizer_sha256': tokenizer.sha256, 'n_future': getattr(network, 'n_future', 1),
              'state_outcome': p.state_outcome}
-    return EvaluatedModel(network.eval().requires_grad_(False).to(device), tokenizer, about)
+    network = network.eval().requires_grad_(False).to(device)
+    return EvaluatedModel(network, tokenizer, (tokenizer.eos_id,), about)
 
 # %% ../../nbs/6_runs/73_evaluate.ipynb #04ca37b3
 def open_benchmark(cfg, paths:dict) -> Benchmark:
@@ -115,7 +117,8 @@ def write_unit(
     answers = generate(evaluated.network, evaluated.tokenizer, [list(r.prompt) for r in unit],
                        g.max_new_tokens, g.temperature, g.top_p, [r.seed for r in unit],
                        benchmark.stop, g.batch_size, g.speculative,
-                       continues=not cfg.benchmark.name.startswith('microcode'))
+                       continues=not cfg.benchmark.name.startswith('microcode'),
+                       end_ids=evaluated.end_ids)
     tasks = [benchmark.tasks[r.task] for r in unit]
     return [{'task_id': task.task_id, 'sample': r.sample, 'solution': benchmark.program(task, a.text),
              'completion': a.text, 'ids': a.ids,
