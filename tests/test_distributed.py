@@ -2,11 +2,15 @@
 import json
 import signal
 import time
+from pathlib import Path
 
+import commands
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import final_state, send, wait_for
+
+from wmtp.pipelines.setup import tiny_settings
 
 
 def weights(folder): return load_file(folder/'step-000040'/'model.safetensors')
@@ -83,3 +87,31 @@ def test_a_rank_dies(server, tmp_path):
     assert server.run(folder, resume='auto') == 2
     assert 'was made with n_ranks 2, this run has 1; use the same' in server.messages()
     assert server.run(folder, ranks=2, resume='auto') == [0, 0]
+
+
+LEFT_BEHIND = {"WORLD_SIZE is '2'": {'WORLD_SIZE': '2'}, "WORLD_SIZE is ''": {'WORLD_SIZE': ''},
+               "WORLD_SIZE is 'two'": {'WORLD_SIZE': 'two'},
+               "RANK is '2'": {'WORLD_SIZE': '2', 'RANK': '2'},
+               "SLURM_STEP_NUM_TASKS is '2'": {'SLURM_STEP_NUM_TASKS': '2', 'SLURM_PROCID': '1'}}
+
+
+@pytest.mark.parametrize('fault', LEFT_BEHIND)
+def test_a_launcher_that_left_something_behind_is_one_line(fault, tmp_path):
+    "Not a hang: exit code 2, and the variable is named."
+    name = 'evaluate' if 'two' in fault else 'critic'
+    given = [f'models.policy.checkpoint_path={tmp_path}'] if name == 'evaluate' else []
+    done = commands.run(name, settings=tiny_settings(name, tmp_path/'run', *given), **LEFT_BEHIND[fault])
+    assert done.returncode == 2 and done.stderr.count('\n') == 1, done.stderr
+    assert fault in done.stderr and 'unset' in done.stderr and 'torchrun' in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_waits_for_others_says_so_and_can_be_stopped(tmp_path):
+    env = {'WORLD_SIZE': '2', 'RANK': '1', 'LOCAL_RANK': '1', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '1'}
+    alone = commands.Running('critic', settings=tiny_settings('critic', tmp_path/'run'), **env)
+    printed = Path(alone.said.name)/'stdout'
+    alone.until(lambda: printed.exists() and 'waiting' in printed.read_text())
+    assert 'waiting for 2 processes to meet at 127.0.0.1:1; this is rank 1. If nobody' in printed.read_text()
+    alone.send(signal.SIGTERM)
+    done = alone.wait(10)
+    assert done.returncode == 130 and 'Traceback' not in done.stderr

@@ -260,7 +260,7 @@ def run_evaluate(
     "Let a model write programs, run them, leave samples, verdicts, summary and page behind."
     check_paths(cfg)
     paths, s = absolute_paths(cfg), cfg.sandbox
-    device, rank, n_ranks = join_processes(resolve_device(cfg.runtime.device))
+    device, rank, n_ranks = join_processes(resolve_device(cfg.runtime.device), log)
     if rank: log = quiet
     benchmark = open_benchmark(cfg, paths)
     if cfg.mlflow.enabled: mlflow_place(cfg.mlflow.tracking_uri)

@@ -203,7 +203,7 @@ def prepare_run(
     "The set-up of a run; whatever is wrong with its input is found here, before any folder is touched."
     check_paths(cfg)
     paths = absolute_paths(cfg)
-    device, rank, n_ranks = join_processes(resolve_device(cfg.runtime.device))
+    device, rank, n_ranks = join_processes(resolve_device(cfg.runtime.device), log)
     dtype = configured_dtype(cfg)
     if rank: log = quiet
     if dtype == torch.bfloat16 and not multiplies_bfloat16(device):
