@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -185,6 +187,87 @@ def test_lengths_that_cannot_be_written_are_counted_at_each_start(data, monkeypa
     stored, = index.folder.glob('lengths-*')
     stored.write_bytes(bytes(4) + stored.read_bytes()[4:])  # a damaged file is no file
     assert (index.lengths(tokenizer, log.append) == lengths).all() and len(log) == 4
+
+
+@contextmanager
+def somebody_else():
+    "Another user, in this process."
+    if os.geteuid(): pytest.skip('only root can take the place of somebody else')
+    os.seteuid(65534)
+    try: yield
+    finally: os.seteuid(0)
+
+
+@pytest.fixture
+def shared(lines):
+    "The lines in a folder that everybody may enter and only root may write, with their index."
+    with tempfile.TemporaryDirectory(dir='/tmp') as folder:
+        os.chmod(folder, 0o755)
+        (Path(folder)/'rows.jsonl').write_bytes(b''.join(lines))
+        open_index(Path(folder)/'rows.jsonl')
+        yield Path(folder)/'rows.jsonl'
+
+
+LOCKED = { # what root locks in the folder of `shared` -> what the other user reads
+    '.': 'rows.jsonl: cannot be read (Permission denied)', 'rows.jsonl': 'cannot be read (Permission denied)',
+    'rows.jsonl.index': 'no index can be written here (Permission denied), and one is needed (it is damaged)',
+    'rows.jsonl.index/about.json': 'one is needed (it is damaged)',
+    'rows.jsonl.index/starts.npy': 'one is needed (it is damaged)'}
+
+
+@pytest.mark.parametrize('name', LOCKED)
+def test_what_somebody_else_has_locked_is_one_line(name, shared):
+    os.chmod(shared.parent/name, 0o700 if (shared.parent/name).is_dir() else 0o600)
+    with somebody_else(): message = attempt(lambda: open_index(shared))
+    assert LOCKED[name] in message and '\n' not in message
+    os.chmod(shared.parent/name, 0o755)
+    with somebody_else(): assert len(open_index(shared)) == 200
+
+
+def test_lengths_that_somebody_else_has_locked_are_counted(shared):
+    tokenizer = load_tokenizer(MICROCODE/'tokenizer.model')
+    lengths, log = open_index(shared).lengths(tokenizer), []
+    stored, = shared.parent.glob('*.index/lengths-*')
+    os.chmod(stored, 0o600)
+    with somebody_else(): assert (open_index(shared).lengths(tokenizer, log.append) == lengths).all()
+    assert 'cannot be written (Permission denied)' in log[1]
+    stored.unlink()
+    stored.mkdir()
+    assert (open_index(shared).lengths(tokenizer) == lengths).all()
+    assert not [*shared.parent.glob('*.index/.part-*')]
+
+
+def test_a_read_only_disk_needs_an_index_that_fits(shared, tmp_path):
+    mount = tmp_path/'mount'
+    mount.mkdir()
+    bind = ['mount', '--bind', shared.parent, mount]
+    if os.geteuid() or subprocess.run(bind, capture_output=True).returncode:
+        pytest.skip('nothing can be mounted here')
+    try:
+        subprocess.run(['mount', '-o', 'remount,ro,bind', mount], check=True)
+        data, log = mount/'rows.jsonl', []
+        index = open_index(data)
+        assert len(index.lengths(load_tokenizer(MICROCODE/'tokenizer.model'), log.append)) == 200
+        assert 'cannot be written (Read-only file system)' in log[1]
+        with pytest.raises(InputError, match='Read-only file system.*it was made with on_bad_row error'):
+            open_index(data, on_bad_row='skip')
+        assert len(open_index(data, on_bad_row='skip', index_dir=tmp_path/'index')) == 200
+        (shared.parent/'rows.jsonl.index'/'about.json').unlink()  # half of it is written
+        with pytest.raises(InputError, match='Read-only file system.*it is damaged'): open_index(data)
+    finally: subprocess.run(['umount', '-l', mount], check=True)  # the index has files open
+
+
+def test_a_lock_that_another_machine_has_left_stops_nobody(data):
+    (data.parent/'.lock-rows.jsonl.index').write_text('node7')
+    assert len(open_index(data)) == 200
+    assert sorted(os.listdir(data.parent)) == ['rows.jsonl', 'rows.jsonl.index']
+
+
+@pytest.mark.parametrize('index_dir', ['y' * 300, 'rows.jsonl', 'rows.jsonl/below'])
+def test_a_folder_that_cannot_be_is_one_line(index_dir, data):
+    with pytest.raises(InputError, match='no index can be written here'):
+        open_index(data, index_dir=data.parent/index_dir)
+    with pytest.raises(InputError, match='cannot be read'): open_index(data.parent/('y' * 300))
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(data, tmp_path):

@@ -197,9 +197,9 @@ def numbered_lines(
 ): # yields (line number from 1, bytes of the line)
     "The lines of a file, split at the byte `\\n` only; data that cannot be unpacked is an `InputError`."
     path, number = Path(path), 0
-    if not path.exists(): raise InputError(f"{path}: no such file; wanted a .jsonl or .jsonl.gz file")
-    if not path.is_file(): raise InputError(f"{path}: not a file; wanted a .jsonl or .jsonl.gz file")
     try:
+        if not path.exists(): raise InputError(f"{path}: no such file; wanted a .jsonl or .jsonl.gz file")
+        if not path.is_file(): raise InputError(f"{path}: not a file; wanted a .jsonl or .jsonl.gz file")
         with path.open('rb') as f: packed = f.read(2) == b'\x1f\x8b'
         if path.suffix == '.gz' and not packed and path.stat().st_size:
             raise InputError(f"{path}: named .gz but holds no gzip data; rename it, or copy it again")

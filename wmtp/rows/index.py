@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import asdict
 from functools import lru_cache
@@ -114,8 +114,8 @@ class RowIndex:
 # %% ../../nbs/appendix/rows/14d_index.ipynb #6c7db081
 def fault_of(path:Path, folder:Path, options:dict) -> str|None: # options as in about.json; None = good
     "What is wrong with an index."
-    if not folder.exists(): return 'there was none'
     try:
+        if not folder.exists(): return 'there was none'
         about = json.loads((folder/'about.json').read_text())
         for key, value in dict(version=VERSION, **options).items():
             if about[key] != value: return f'it was made with {key} {about[key]}'
@@ -154,10 +154,12 @@ def open_index(
     folder = (path.parent if index_dir is None else Path(index_dir))/f'{path.name}.index'
     options = dict(on_bad_row=on_bad_row, every_row=every_row)
     next(numbered_lines(path), None) # a missing or damaged file is an error of one line
-    if not fault_of(path, folder, options): return RowIndex(path, folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is not an index; move it away, or set data.index_dir to another folder")
+    fault = fault_of(path, folder, options)
+    if not fault: return RowIndex(path, folder)
     try:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is not an index; move it away, or set data.index_dir to another "
+                             f"folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with build_lock(folder.with_name(f'.lock-{folder.name}')):
             if fault := fault_of(path, folder, options):
@@ -165,8 +167,8 @@ def open_index(
                 log(f"index of {path.name} made anew ({fault}): {report.n_rows} rows in "
                     f"{time.perf_counter() - started:.1f} s")
     except OSError as e:
-        raise InputError(f"{folder.parent}: no index can be written here ({e.strerror or e}); make room, or "
-                         f"set data.index_dir to another folder") from None
+        raise InputError(f"{folder.parent}: no index can be written here ({e.strerror or e}), and one is "
+                         f"needed ({fault}); make room, or set data.index_dir to another folder") from None
     return RowIndex(path, folder)
 
 # %% ../../nbs/appendix/rows/14d_index.ipynb #09b00a1a
@@ -197,13 +199,15 @@ def lengths(self:RowIndex, tokenizer:Tokenizer, log=quiet) -> np.ndarray: # [N] 
     if len(sample) and (row_lengths(self.rows(sample), tokenizer)[1] == self.tokens[sample]).all():
         return self.tokens
     file = self.folder/f'lengths-{tokenizer.sha256}{self.change_name}'
-    stored = file.read_bytes() if os.access(file, os.R_OK) else b''
+    try: stored = file.read_bytes()
+    except OSError: stored = b'' # not there, or somebody else's
     if sha256(stored[:-32]).digest() == stored[-32:]: return np.frombuffer(stored[:-32], np.int32)
     lengths, part = self.count_lengths(tokenizer, log), file.with_name(f'.part-{os.getpid()}-{file.name}')
     try:
         part.write_bytes(lengths.tobytes() + sha256(lengths).digest())
         os.replace(part, file)
     except OSError as e:
+        with suppress(OSError): part.unlink()
         log(f"{file}: cannot be written ({e.strerror}), so this is done at each start; set data.index_dir")
     return lengths
 

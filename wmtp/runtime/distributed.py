@@ -105,8 +105,8 @@ def launched(
     by_another = [name for name in LAUNCHERS if env.get(name, '') not in ('', '0', '1')]
     if by_another and 'WORLD_SIZE' not in env:
         name, = by_another[:1]
-        raise InputError(f"the environment variable {name} is {env[name]!r}: {LAUNCHERS[name]} starts several "
-                         f"of this command; let it start torchrun, or unset {name} to run them apart")
+        raise InputError(f"the environment variable {name} is {env[name]!r}: {LAUNCHERS[name]} starts "
+                         f"several of this command; let it start torchrun, or unset {name} to run them apart")
     alone = 'WORLD_SIZE' not in env and env.get('RANK', '0') in ('', '0')
     n_ranks = 1 if alone else environment_number(env, 'WORLD_SIZE', 1, 100_000)
     if alone or n_ranks == 1 and 'RANK' not in env: return 0, 0, 1
