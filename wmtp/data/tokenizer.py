@@ -9,7 +9,6 @@ __all__ = ['TOKENIZER_FILES', 'Tokenizer', 'refuses_bos', 'SentencePieceTokenize
 # %% ../../nbs/1_data/10a_tokenizer.ipynb #da8aaa2d
 import hashlib
 import io
-import json
 import shutil
 import string
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from ..core import InputError, file_sha256
+from ..core import InputError, file_sha256, read_json
 
 # %% ../../nbs/1_data/10a_tokenizer.ipynb #10323a09
 @dataclass
@@ -44,9 +43,8 @@ def refuses_bos(
     folder:Path, # of a tokenizer
 ) -> bool:
     "Whether the tokenizer's configuration says that no BOS stands in front of a text."
-    try: fields = json.loads((folder/'tokenizer_config.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): return False # without a readable configuration nothing is said
-    return isinstance(fields, dict) and fields.get('add_bos_token') is False
+    file = folder/'tokenizer_config.json'
+    return file.is_file() and read_json(file).get('add_bos_token') is False
 
 class SentencePieceTokenizer(Tokenizer):
     "A SentencePiece model file."
