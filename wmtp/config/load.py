@@ -7,7 +7,7 @@ __all__ = ['LIB_NAME', 'NULLS', 'CREDENTIALS', 'SECRET_VARIABLES', 'UNRESOLVED',
            'project_root', 'expand_home', 'resolve_path', 'is_uri', 'typed_path', 'config_folder', 'find_config',
            'file_layers', 'parse_override', 'refuse_credentials', 'check_tracking_uri', 'merge_layers',
            'resolved_values', 'run_layers', 'config_layers', 'config_with_origin', 'load_config', 'to_yaml',
-           'config_sha256', 'check_paths']
+           'config_sha256', 'hub_hint', 'check_paths']
 
 # %% ../../nbs/appendix/config/00f_load.ipynb #c3e0c0d0
 import difflib
@@ -328,6 +328,16 @@ def _shipped_values(run, name): # what the shipped files say for a key
     files = [config_folder()/'defaults.yaml', *sorted((config_folder()/run).glob('*.yaml'))]
     return [_flat(read_yaml(f)).get(name) for f in files]
 
+def hub_hint(
+    path, # of a folder that does not exist
+) -> str: # the end of an error; empty for a path that does not look like owner/name
+    "How to fetch a model of Hugging Face's Hub."
+    owner = Path(path).parent
+    if owner.exists() or not owner.name or not owner.parent.is_dir(): return ''
+    name = Path(path).name
+    return (f'; a model of the Hub is fetched first: hf download {owner.name}/{name} '
+            f'--local-dir storage/models/{name}')
+
 def check_paths(
     cfg:DictConfig,   # from `load_config`
     strict:bool=True, # true = every path must exist; false = those named by shipped files need not
@@ -344,5 +354,5 @@ def check_paths(
         forgiven = not strict and not path.exists() and value in _shipped_values(cfg.run, name)
         if not (right or forgiven):
             noun = {'any': 'file or folder', 'run': 'folder'}.get(kind, kind)
-            raise InputError(f'{name}: there is no {noun} {path}; prepare it (storage/README.md) or give '
-                             f'another with --set {name}=PATH')
+            mend = f'; prepare it (storage/README.md) or give another with --set {name}=PATH'
+            raise InputError(f'{name}: there is no {noun} {path}{hub_hint(path) or mend}')

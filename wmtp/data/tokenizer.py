@@ -162,7 +162,7 @@ def load_tokenizer(
     if own_rule: return tokenizer
     missing = [name for name, i in (('BOS', tokenizer.bos_id), ('EOS', tokenizer.eos_id)) if i is None]
     if missing:
-        raise InputError(f"{path}: the tokenizer has no {' and no '.join(missing)} token, and training puts one "
-                         "around every program; take the tokenizer of a LLaMA model")
+        raise InputError(f"{path}: the tokenizer has no {' and no '.join(missing)} token, and training puts "
+                         "both around every program; take the tokenizer of a LLaMA model")
     tokenizer.prefix_ids = [tokenizer.bos_id]
     return tokenizer

@@ -99,7 +99,8 @@ def refuse_weights(
     where, # named in the error
 ) -> None:
     "Refuse a model whose weights are not all accounted for, naming the first of the first kind."
-    faults = {'is missing': missing, 'is not part of this model': unexpected, 'has the wrong shape': misshapen}
+    faults = {'is missing': missing, 'is not part of this model': unexpected,
+              'has the wrong shape': misshapen}
     for fault, names in faults.items():
         if not names: continue
         first = next(iter(names))
