@@ -14,7 +14,7 @@ from pathlib import Path
 from execnb.nbio import nb2str
 from nbdev.clean import clean_nb
 
-from check_package import differences, overgrown, wrong_doors
+from check_package import differences, locale_dependent, overgrown, wrong_doors
 from check_pages import broken_links, crowded, markdown, page_faults, plain_python, source
 from make_footers import footers, number, with_footer
 from make_readme import is_current
@@ -54,7 +54,7 @@ def notebook_faults(path, nb, exporters):
 def python_faults(root):
     "Names that nothing defines or uses, lines that are too long."
     ruff = [sys.executable, '-m', 'ruff', 'check', '--quiet', '--output-format=concise']
-    done = subprocess.run(ruff, cwd=root, capture_output=True, text=True)
+    done = subprocess.run(ruff, cwd=root, capture_output=True, encoding='utf-8')
     return done.stdout.splitlines() + done.stderr.splitlines()
 
 def front_faults(root, read):
@@ -86,7 +86,7 @@ def faults(root):
             yield f'{path.relative_to(root)} {fault}'
     yield from crowded(paths)
     if len(read) == len(paths): yield from [*differences(root, paths), *front_faults(root, read)]
-    yield from [*overgrown(root), *wrong_doors(root), *python_faults(root)]
+    yield from [*overgrown(root), *wrong_doors(root), *locale_dependent(root), *python_faults(root)]
 
 if __name__ == '__main__':
     lines = list(faults(ROOT))

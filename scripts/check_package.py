@@ -1,7 +1,9 @@
-"""Whether wmtp/ is what the notebooks export, and its rooms have kept their size and their doors.
+"""Whether wmtp/ is what the notebooks export, and its rooms have kept their size and their doors;
+whether files are read and written as UTF-8 whatever the locale.
 
 For check_notebooks.py.
 """
+import ast
 import re
 import shutil
 import tempfile
@@ -48,3 +50,28 @@ def wrong_doors(root):
             needed = {*re.findall(r'^\s*from (?:\.\.|wmtp\.)(\w+)', text, re.M)}
             for name in sorted(needed - allowed - {room}):
                 yield f'{path.relative_to(root)} imports {name}; {room} needs but {", ".join(allowed)}'
+
+BINARY = {'os', 'tarfile', 'fsspec', 'safetensors'}  # modules whose `open` gives bytes
+PACKED = {'gzip', 'bz2', 'lzma'}  # modules whose `open` gives bytes unless 't' is in the mode
+
+def opens_text(call):
+    "Whether a call reads or writes text, in the locale's encoding unless it says which."
+    named = {k.arg: k.value for k in call.keywords}
+    if getattr(named.get('text'), 'value', False) is True: return True
+    name = getattr(call.func, 'attr', getattr(call.func, 'id', None))
+    if name in ('read_text', 'write_text'): return len(call.args) < (1 if name == 'read_text' else 2)
+    if name not in ('open', 'fdopen', 'NamedTemporaryFile', 'TemporaryFile'): return False
+    home = getattr(getattr(call.func, 'value', None), 'id', None)
+    if name == 'open' and home in BINARY: return False
+    modes = [a.value for a in (*call.args, named.get('mode'))
+             if isinstance(a, ast.Constant) and re.fullmatch('[rwxabt+]+', str(a.value))]
+    mode = modes[0] if modes else 'b' if home in PACKED or 'Temporary' in name else 'r'
+    return 't' in mode if home in PACKED else 'b' not in mode
+
+def locale_dependent(root):
+    "A line for each call that reads or writes text without saying that it is UTF-8."
+    for path in sorted([*(root/'wmtp').rglob('*.py'), *(root/'scripts').rglob('*.py')]):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if not isinstance(node, ast.Call) or not opens_text(node): continue
+            if 'encoding' not in {k.arg for k in node.keywords}:
+                yield f"{path.relative_to(root)}:{node.lineno} reads or writes text; say encoding='utf-8'"

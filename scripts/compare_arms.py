@@ -41,7 +41,8 @@ ARMS = {  # arm -> (run, configuration, what differs from it)
 def call(run, *arguments):
     "One run as a process of its own on one thread."
     command = [sys.executable, '-m', 'wmtp.cli', run, '--resume', 'auto', *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    done = subprocess.run(command, capture_output=True, encoding='utf-8', errors='backslashreplace',
+                          env={**os.environ, 'OMP_NUM_THREADS': '1'})
     if done.returncode: raise SystemExit(f"{' '.join(arguments)}: {done.stderr.strip()}")
 
 
@@ -65,11 +66,11 @@ def train(arm, seed, settings, home):
 
 def collect(arm, seed, folder):
     "The results of a run: held-out metrics, means of its weight statistics, what its programs came to."
-    evaluation = json.loads((folder.with_name(f'{folder.name}-evaluation')/'summary.json').read_text())
+    evaluation = json.loads((folder.with_name(f'{folder.name}-evaluation')/'summary.json').read_bytes())
     summary, rows = {'metrics': {}, 'steps': 0, 'wall_s': 0., 'config_sha256': None}, []
     if folder.exists():
-        summary = json.loads((folder/'summary.json').read_text())
-        rows = [json.loads(line) for line in (folder/'journal.jsonl').read_text().splitlines()]
+        summary = json.loads((folder/'summary.json').read_bytes())
+        rows = [json.loads(line) for line in (folder/'journal.jsonl').read_bytes().splitlines()]
     weights = {name: sum(row[name] for row in rows if name in row) / sum(name in row for row in rows)
                for name in ('weight/mean', 'weight/ess_share', 'weight/beta', 'data/correct')
                if any(name in row for row in rows)}
@@ -94,7 +95,7 @@ def main():
         folders = list(pool.map(lambda job: train(*job, args.set, home), jobs))
     records = [collect(*job, folder) for job, folder in zip(jobs, folders)]
     target = project_root()/'nbs'/'9_reports'/'results'/'compare_arms.json'
-    target.write_text(json.dumps(records, indent=1) + '\n')
+    target.write_text(json.dumps(records, indent=1) + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__': main()

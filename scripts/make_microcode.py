@@ -17,7 +17,7 @@ p.add_argument('folder', nargs='?', default='storage/datasets/microcode')
 folder = Path(p.parse_args().folder)
 folder.mkdir(parents=True, exist_ok=True)
 metadata = write_microcode(folder)
-rows = [json.loads(line) for line in gzip.open(folder/'train.jsonl.gz', 'rt')]
+rows = [json.loads(line) for line in gzip.open(folder/'train.jsonl.gz')]
 texts = [text for row in rows for text in (row['instruction'] + '\n', row['output'])]
 (folder/'tokenizer.model').write_bytes(train_tokenizer(texts, VOCAB_SIZE))
 for name, file in metadata['files'].items():

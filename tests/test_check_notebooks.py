@@ -152,3 +152,16 @@ def test_the_readme_is_the_page_without_hidden_cells(tmp_path):
     text = (tmp_path/'README.md').read_text()
     assert '[core](nbs/00_core.ipynb#a), [licence](LICENSE), [web](https://x.y), [part](#a)' in text
     assert 'shown = 1' in text and 'secret' not in text and '#|' not in text and '![' not in text
+
+READS = ["p.read_text()", "p.write_text(x)", "open(p)", "open(p, 'a')", "p.open('w')", "gzip.open(p, 'rt')",
+         "os.fdopen(3, 'r+')", "NamedTemporaryFile('w')", "subprocess.run(c, text=True)"]
+SAYS = [*(line.replace('()', '(*a)')[:-1] + ", encoding='utf-8')" for line in READS), "open(p, 'rb')", "p.open('wb')",
+        "gzip.open(p)", "os.open(p, 0)", "NamedTemporaryFile()", "subprocess.run(c)", "p.read_text('utf-8')"]
+
+def test_text_in_the_encoding_of_the_locale_is_found(small_tree):
+    root, faults = small_tree
+    (root/'scripts').mkdir()
+    (root/'scripts'/'read.py').write_text('\n'.join([*READS, *SAYS]))
+    found = [line for line in faults() if 'reads or writes text' in line]
+    assert found == [f"scripts/read.py:{n + 1} reads or writes text; say encoding='utf-8'"
+                     for n in range(len(READS))]

@@ -87,9 +87,9 @@ def peak(variant, dtype):
     step(loss, inputs(dtype, 256, 8, False, 4, 32_000))  # libraries make their own buffers
     gc.collect()
     ctypes.CDLL('libc.so.6').malloc_trim(0)
-    lines = lambda: Path('/proc/self/status').read_text().splitlines()
+    lines = lambda: Path('/proc/self/status').read_text(encoding='utf-8').splitlines()
     status = lambda key: next(int(line.split()[1]) / 1024 for line in lines() if line.startswith(key))
-    with open('/proc/self/clear_refs', 'w') as f: f.write('5')
+    with open('/proc/self/clear_refs', 'wb') as f: f.write(b'5')
     before = status('VmRSS')
     step(loss, args)
     return status('VmHWM') - before
@@ -99,7 +99,7 @@ def peak_in_child(variant, dtype):
     "`peak` in a fresh process."
     code = 'import sys; sys.path.insert(0, sys.argv[1]); import mtp_loss; print(mtp_loss.peak(*sys.argv[2:]))'
     command = [sys.executable, '-c', code, str(Path(__file__).parent), variant, dtype]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def run(draws, device):

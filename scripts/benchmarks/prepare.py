@@ -37,7 +37,7 @@ def contest(n, folder, per_problem=50, shards=4):
     shipped = project_root()/'storage'/'datasets'/'microcode'/'train.jsonl.gz'
     draw, texts = random.Random(n), []
     pool = [json.loads(line)['output'].replace('def f(', 'def f{}(') for line in gzip.open(shipped)]
-    files = [(Path(folder)/f'train-{k}.jsonl').open('w') for k in range(shards)]
+    files = [(Path(folder)/f'train-{k}.jsonl').open('w', encoding='utf-8') for k in range(shards)]
     empty = {'input': [], 'output': []}
     for p in range(n // per_problem):
         programs = ['\n\n'.join(draw.choice(pool).replace('{}', str(i)) for i in range(8))
@@ -65,7 +65,7 @@ def child(script, *arguments):
     "Seconds by the clock, seconds of computing, and peak memory in KiB of one preparation."
     found, before = [], cpu_of_children()
     took = timed(lambda: found.append(subprocess.run([sys.executable, script, *map(str, arguments)],
-                                                     capture_output=True, text=True, check=True)))
+                                                     capture_output=True, encoding='utf-8', check=True)))
     return took, cpu_of_children() - before, int(found[0].stdout)
 
 
@@ -80,7 +80,7 @@ def run(draws, device):
     tokenizer = project_root()/'storage'/'datasets'/'microcode'/'tokenizer.model'
     with tempfile.TemporaryDirectory() as home:
         script = Path(home)/'child.py'
-        script.write_text(CHILD)
+        script.write_text(CHILD, encoding='utf-8')
         for n in (1_000, 10_000): os.mkdir(f'{home}/{n}')
         texts = {n: contest(n, f'{home}/{n}') for n in (1_000, 10_000)}
         floor, whole = [], []

@@ -78,7 +78,7 @@ def child(what, path, home):
     environment = os.environ | {'HF_HUB_OFFLINE': '1', 'HF_DATASETS_DISABLE_PROGRESS_BARS': '1',
                                 'HF_HOME': str(home/'hf')}
     done = subprocess.run([sys.executable, '-c', CHILD, what, str(path), str(home)], env=environment,
-                          capture_output=True, text=True)
+                          capture_output=True, encoding='utf-8')
     if done.returncode: sys.exit(done.stderr)
     for left in ('cache', 'hf', 'rows.jsonl.index'): shutil.rmtree(home/left, ignore_errors=True)
     return [float(number) for number in done.stdout.split()[-5:]]

@@ -188,5 +188,5 @@ def write_microcode(
     facts = {name: {'rows': len(part), 'sha256_text': write_jsonl_gz(folder/name, part)}
              for name, part in sorted(files.items())}
     metadata = {'name': 'microcode', 'licence': 'Apache-2.0', 'files': facts}
-    (folder/'metadata.json').write_text(json.dumps(metadata, indent=1) + '\n')
+    (folder/'metadata.json').write_text(json.dumps(metadata, indent=1) + '\n', encoding='utf-8')
     return metadata

@@ -29,7 +29,7 @@ def git_commit() -> str|None: # 40 hexadecimal digits, None outside a checkout
     "The commit the code was run from."
     try:
         answer = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=project_root(), capture_output=True,
-                                text=True)
+                                encoding='utf-8')
     except OSError: return None # a slim image has no git
     return answer.stdout.strip() or None if answer.returncode == 0 else None
 

@@ -42,7 +42,8 @@ def colour_program(
     first, last = example.n_prompt - 1, len(example.input_ids) - 1
     bug = bug_tokens(row, programs.tokenizer, example)
     label = 'correct' if row['is_correct'] else 'incorrect'
-    title = f"{label} {problem_id(row)}: {row['instruction'].splitlines()[0][:200]}"
+    first_line = row['instruction'].partition('\n')[0]
+    title = f"{label} {problem_id(row)}: {first_line[:200]}"
     return ColouredProgram(title, output_pieces(programs, i)[:last - first],
                            bug and (bug[0] - first, bug[1] - first),
                            [(caption, torch.as_tensor(numbers)[first:last].tolist(), kind)

@@ -232,7 +232,7 @@ def lock_parts(
     if folder.is_symlink():
         raise InputError(f"{folder} is a link; wanted a folder for unfinished work: remove it")
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder/'lock').open('w')
+    lock = (folder/'lock').open('wb')
     try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()

@@ -139,7 +139,7 @@ def finished(
     key:str, # from `part_key`
 ) -> dict|None: # the state record
     "The state of a part that is whole and has this key; None if it has to be prepared."
-    try: state = json.loads(part_path(folder, number, 'state').read_text())
+    try: state = json.loads(part_path(folder, number, 'state').read_bytes())
     except (FileNotFoundError, ValueError): return None
     sizes = {kind: path.stat().st_size for kind in FILES
              if (path := part_path(folder, number, kind)).is_file()}
@@ -220,7 +220,7 @@ def write_part(
         sizes = make_part(shard, number, folder, tokenizer, settings, on_progress)
         state = {'key': key, 'input': {'split': shard.split, 'name': shard.name, 'identity': identity},
                  'sizes': sizes}
-        with draft.open('w') as f:
+        with draft.open('w', encoding='utf-8') as f:
             f.write(json.dumps(state) + '\n')
             make_final(f, draft, path)
     on_progress(1.)

@@ -56,7 +56,8 @@ def stage(
             (scratch/f'{i}').mkdir()
             file.path = file.path.rename(scratch/f'{i}'/MANIFEST)
     sums = scratch/'SHA256SUMS'
-    sums.write_text(''.join(f'{file.sha256}  {file.name}\n' for file in upload.files))
+    lines = [f'{file.sha256}  {file.name}\n' for file in upload.files]
+    sums.write_text(''.join(lines), encoding='utf-8')
     return sums
 
 # %% ../../nbs/appendix/prepare/55a_send.ipynb #c2698d03

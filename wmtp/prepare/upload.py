@@ -213,7 +213,7 @@ def travelling_manifest(
             refused.append(f'{prefix}{name}: has changed since the checkpoint was saved')
     text = json.dumps({'sha256': dict(sorted(recorded.items()))}, indent=1) + '\n'
     file.path = scratch/f"{hashlib.sha256(file.name.encode()).hexdigest()[:16]}-{MANIFEST}"
-    file.path.write_text(text)
+    file.path.write_text(text, encoding='utf-8')
     file.size, file.sha256 = len(text), file_sha256(file.path)
     return refused
 

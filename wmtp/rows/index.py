@@ -57,10 +57,11 @@ def write_index(path:Path, part:Path, on_bad_row:str, every_row:bool) -> ReadRep
     problems, old = by_appearance(problems)
     columns = starts, sizes, kinds >= 12, kinds % 12, problems, usable + 1, tokens
     for name, column in zip(DTYPES, columns): np.save(part/f'{name}.npy', column.astype(DTYPES[name]))
-    (part/'names.json').write_text(json.dumps([names[i] for i in old]))
+    (part/'names.json').write_text(json.dumps([names[i] for i in old]), encoding='utf-8')
     hashes = {file.name: file_sha256(file) for file in sorted(part.iterdir())}
     about = dict(version=VERSION, on_bad_row=on_bad_row, every_row=every_row, report=asdict(report))
-    (part/'about.json').write_text(json.dumps(about | dict(files=hashes), indent=1) + '\n')
+    text = json.dumps(about | dict(files=hashes), indent=1) + '\n'
+    (part/'about.json').write_text(text, encoding='utf-8')
     return report
 
 def build_index(path:Path, folder:Path, on_bad_row:str='error', every_row:bool=False) -> ReadReport:
@@ -82,9 +83,9 @@ class RowIndex:
     "The rows of a file, read when they are asked for."
     def __init__(self, path:Path, folder:Path): # the data file; its index, checked
         self.path, self.folder = path, folder
-        self.report = ReadReport(**json.loads((folder/'about.json').read_text())['report'])
+        self.report = ReadReport(**json.loads((folder/'about.json').read_bytes())['report'])
         for name in DTYPES: setattr(self, name, np.load(folder/f'{name}.npy', mmap_mode='r'))
-        self.names = json.loads((folder/'names.json').read_text()) # of the problems
+        self.names = json.loads((folder/'names.json').read_bytes()) # of the problems
         self.change, self.change_name = None, '' # see `edited`
         unpacked = folder/'rows.jsonl'
         self.file = open(unpacked if unpacked.exists() else path, 'rb', buffering=0)
@@ -116,7 +117,7 @@ def fault_of(path:Path, folder:Path, options:dict) -> str|None: # options as in 
     "What is wrong with an index."
     try:
         if not folder.exists(): return 'there was none'
-        about = json.loads((folder/'about.json').read_text())
+        about = json.loads((folder/'about.json').read_bytes())
         for key, value in dict(version=VERSION, **options).items():
             if about[key] != value: return f'it was made with {key} {about[key]}'
         if about['report']['sha256'] != file_sha256(path): return 'the data has changed'

@@ -52,7 +52,7 @@ def lock_folder(
     path = Path(save_dir)/LOCK
     if path.is_symlink(): raise InputError(f"{path} is a link; the lock of a run is a plain file: remove it")
     try:
-        lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), 'r+')
+        lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), 'r+', encoding='utf-8')
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()

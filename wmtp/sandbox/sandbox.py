@@ -109,7 +109,7 @@ def planted_secret():
         os.chmod(folder, 0o777)
         secret, closed = Path(folder)/'secret', Path(folder)/'closed'
         closed.mkdir()
-        for file in (secret, closed/'file'): file.write_text('a password')
+        for file in (secret, closed/'file'): file.write_bytes(b'a password')
         secret.chmod(0o666)
         closed.chmod(0)
         try: yield str(secret)

@@ -234,7 +234,7 @@ def prepare_jail(
     "Prepare the jail; on the rung `namespaces`, in a new process that is the first of its own world."
     os.environ.clear()
     call('prctl', PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    try: open('/proc/self/oom_score_adj', 'w').write('1000')
+    try: open('/proc/self/oom_score_adj', 'wb').write(b'1000')
     except OSError: pass # bubblewrap shows no /proc; then the kernel chooses for itself
     jail = Jail(rung, memory)
     if rung != 'namespaces': return jail
