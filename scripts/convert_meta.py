@@ -21,9 +21,11 @@ import sys
 
 from wmtp.convert.meta import SHARD_BYTES, convert_from_meta, convert_to_meta
 from wmtp.core import InputError
+from wmtp.runtime.output import keep_writing, say, warn
 
 
 def main():
+    keep_writing()
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('source', metavar='SOURCE', help='the folder to read')
     p.add_argument('target', metavar='TARGET', help='the folder to make')
@@ -48,14 +50,14 @@ def main():
             record = convert_from_meta(a.source, a.target, a.tokenizer, a.origin, a.rope_theta, a.max_seq_len,
                                        int(a.shard_gb * 1e9))
             hashes = record['files']
-            print(f"{record['n_parameters']:,} parameters, {record['dtype']}, unchanged")
+            say(f"{record['n_parameters']:,} parameters, {record['dtype']}, unchanged")
     except InputError as e:
-        print(e, file=sys.stderr)
+        warn(e)
         return 2
-    for name, digest in hashes.items(): print(f'{digest[:16]}  {name}')
+    for name, digest in hashes.items(): say(f'{digest[:16]}  {name}')
     if not a.back:
-        print(f'next: python scripts/slice_model.py {a.target} TARGET for a small one, '
-              f'or give {a.target} to a run')
+        say(f'next: python scripts/slice_model.py {a.target} TARGET for a small one, '
+            f'or give {a.target} to a run')
     return 0
 
 

@@ -19,9 +19,11 @@ from wmtp.pipelines.report import colour_program
 from wmtp.pipelines.rho1 import open_reference
 from wmtp.pipelines.setup import prepare_run
 from wmtp.pipelines.verifiable import open_weighing_critic, window_advantages
+from wmtp.runtime.output import keep_writing, say, warn
 
 
 def main():
+    keep_writing()
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--critic', default='storage/checkpoints/critic_local',
@@ -39,7 +41,7 @@ def main():
         policy = MetaLlamaMTPAdapter.from_pretrained(resolve_path(args.policy)).eval()
         score = open_reference(resolve_path(args.reference), setup.tokenizer, torch.float32, 'cpu')
     except InputError as e:
-        print(f'credit_study: error: {e}', file=sys.stderr)
+        warn(f'credit_study: error: {e}')
         return 2
     order = sorted(range(len(setup.valid)),
                    key=lambda i: derive_seed('study', setup.valid.rows[i]['task_id']))[:args.programs]
@@ -60,8 +62,8 @@ def main():
     target = project_root()/'nbs'/'9_reports'/'results'/'credit_study.json'
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps({'critic': {k: about[k] for k in ('class_prior', 'step')},
-                                  'programs': programs}, separators=(',', ':')) + '\n')
-    print(f'{len(programs)} programs: {target}')
+                                  'programs': programs}, separators=(',', ':')) + '\n', encoding='utf-8')
+    say(f'{len(programs)} programs: {target}')
 
 
 if __name__ == '__main__': sys.exit(main())

@@ -15,6 +15,7 @@ from pathlib import Path
 from wmtp.config.load import load_config, project_root
 from wmtp.core import InputError
 from wmtp.pipelines.baseline import run_baseline
+from wmtp.runtime.output import keep_writing, say, warn
 
 MODELS = {  # name -> what differs from configs/baseline/baseline_local.yaml
     'policy': ['training.max_steps=1200', 'training.eval_every_steps=300', 'checkpoint.save_every_steps=300',
@@ -33,18 +34,19 @@ def make(name, settings):
     folder = project_root()/'storage'/'checkpoints'/f'micro_{name}'
     own = [*MODELS[name], 'mlflow.enabled=false', f'checkpoint.save_dir={folder}']
     cfg = load_config(None, [*own, *settings], 'baseline')
-    summary = run_baseline(cfg, log=lambda line: print(line, flush=True)).summary
+    summary = run_baseline(cfg, log=say).summary
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f'.part-{target.name}')
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(Path(summary['checkpoint']['best']), part,
                     ignore=shutil.ignore_patterns('trainer', 'manifest.json'))
     part.rename(target)
-    print(f"{target}: {summary['steps']} steps in {summary['wall_s']:.0f} s, loss on held-out correct "
-          f"programs {summary['metrics']['valid/loss']:.3f} nats per token")
+    say(f"{target}: {summary['steps']} steps in {summary['wall_s']:.0f} s, loss on held-out correct "
+        f"programs {summary['metrics']['valid/loss']:.3f} nats per token")
 
 
 def main():
+    keep_writing()
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', choices=MODELS, help='make one of them')
@@ -54,7 +56,7 @@ def main():
     try:
         for name in [args.only] if args.only else MODELS: make(name, args.set)
     except InputError as e:
-        print(f'make_micro_models: error: {e}', file=sys.stderr)
+        warn(f'make_micro_models: error: {e}')
         return 2
 
 

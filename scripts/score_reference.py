@@ -13,9 +13,11 @@ from wmtp.config.load import load_config
 from wmtp.core import InputError
 from wmtp.pipelines.rho1 import score_training_data
 from wmtp.pipelines.setup import prepare_run
+from wmtp.runtime.output import keep_writing, say, warn
 
 
 def main():
+    keep_writing()
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('file', help='where the losses go, ending in .safetensors')
@@ -25,9 +27,9 @@ def main():
     args = parser.parse_args()
     try:
         cfg = load_config(args.config, [*args.set, 'mlflow.enabled=false'], 'rho1')
-        print(f"{score_training_data(prepare_run(cfg, print), args.file)} programs scored: {args.file}")
+        say(f"{score_training_data(prepare_run(cfg, say), args.file)} programs scored: {args.file}")
     except InputError as e:
-        print(f'score_reference: error: {e}', file=sys.stderr)
+        warn(f'score_reference: error: {e}')
         return 2
 
 

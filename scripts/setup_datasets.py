@@ -23,6 +23,8 @@ import os
 import sys
 from pathlib import Path
 
+from wmtp.runtime.output import keep_writing, say, warn
+
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,22 +61,23 @@ def run(args):
     for name, file in made['files'].items():
         if 'rows' in file:
             rows, size, digest = file['rows'], file['bytes'], file['sha256']
-            print(f"{name:12} {rows:9,} rows  {size:13,} bytes  sha256 {digest[:16]}")
-    print(f'what was left out, and why: {out}/stats/dropped.json\nnext: python scripts/validate_datasets.py '
-          f'{out}')
+            say(f"{name:12} {rows:9,} rows  {size:13,} bytes  sha256 {digest[:16]}")
+    say(f'what was left out, and why: {out}/stats/dropped.json',
+        f'next: python scripts/validate_datasets.py {out}')
 
 
 def main():
+    keep_writing()
     args = arguments()
     try: run(args)
     except KeyboardInterrupt:
         code, line = 130, 'stopped; finished shards are kept: run the same command again'
     except Exception as e:
         from wmtp.core import InputError
-        code, line = 2 if isinstance(e, InputError) else 1, ' '.join(str(e).split()) or type(e).__name__
+        code, line = 2 if isinstance(e, InputError) else 1, str(e) or type(e).__name__
         if os.environ.get('WMTP_DEBUG') == '1': raise
     else: return 0
-    print(f'setup_datasets: {line}', file=sys.stderr)
+    warn(f'setup_datasets: {line}')
     return code
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from wmtp.convert.meta import new_folder
 from wmtp.convert.slice import slice_mtp
 from wmtp.core import InputError
+from wmtp.runtime.output import keep_writing, say, warn
 
 SIZES = {'dim': 'width of the hidden state', 'n-layers': 'all blocks, those of the heads among them',
          'n-heads': 'of attention', 'n-kv-heads': 'groups of keys and values',
@@ -30,6 +31,7 @@ SIZES = {'dim': 'width of the hidden state', 'n-layers': 'all blocks, those of t
 
 
 def main():
+    keep_writing()
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('source', metavar='SOURCE', help='folder of the big policy')
     p.add_argument('target', metavar='TARGET', help='folder to make')
@@ -43,12 +45,12 @@ def main():
             tokenizer_files = [file for file in Path(a.source).glob('tokenizer*') if file.is_file()]
             for file in tokenizer_files: shutil.copyfile(file, part/file.name)
     except InputError as e:
-        print(e, file=sys.stderr)
+        warn(e)
         return 2
     facts = policy.describe()
-    print(json.dumps({name: facts[name] for name in [*sizes, 'dtype']}))
-    print(f"{facts['n_parameters']:,} parameters in {a.target}"
-          + ('' if tokenizer_files else '; no tokenizer in the source, so none here'))
+    say(json.dumps({name: facts[name] for name in [*sizes, 'dtype']}))
+    say(f"{facts['n_parameters']:,} parameters in {a.target}"
+        + ('' if tokenizer_files else '; no tokenizer in the source, so none here'))
     return 0
 
 

@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from wmtp.runtime.output import keep_writing, say, warn
+
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,13 +37,13 @@ def show(upload, destination, scratch):
     "The listing of a dry run."
     from wmtp.prepare.send import commands, stage
     from wmtp.prepare.upload import human_size
-    for file in upload.files: print(f'{file.sha256}  {file.size:>16,}  {file.name}')
-    for name, why in upload.left_out: print(f'left out: {name} ({why})')
-    for _, what in upload.refused: print(f'REFUSED: {what}')
-    print(f'{len(upload.files)} files, {human_size(sum(file.size for file in upload.files))}')
+    for file in upload.files: say(f'{file.sha256}  {file.size:>16,}  {file.name}')
+    for name, why in upload.left_out: say(f'left out: {name} ({why})')
+    for _, what in upload.refused: say(f'REFUSED: {what}')
+    say(f'{len(upload.files)} files, {human_size(sum(file.size for file in upload.files))}')
     if destination and not upload.refused:
-        for _, command in commands(upload, destination, stage(upload, scratch)): print(' '.join(command))
-        print('nothing was sent; the same command with --go sends')
+        for _, command in commands(upload, destination, stage(upload, scratch)): say(' '.join(command))
+        say('nothing was sent; the same command with --go sends')
 
 
 def run(args):
@@ -55,22 +57,23 @@ def run(args):
     if args.go: check_client()
     with tempfile.TemporaryDirectory() as scratch:
         upload = inspect(args.folder, scratch, tuple(args.leave_out), not args.skip_programs)
-        if args.check: print(*checklist(upload, destination), sep='\n')
+        if args.check: say(*checklist(upload, destination))
         elif args.go and not upload.refused:
-            print(f'{send_upload(upload, destination, scratch)} files were sent')
+            say(f'{send_upload(upload, destination, scratch)} files were sent')
         else: show(upload, destination, Path(scratch))
     return int(bool(upload.refused))
 
 
 def main():
+    keep_writing()
     args = arguments()
     from wmtp.core import InputError, RunError
     try: return run(args)
     except (InputError, RunError, OSError) as e:
-        print(f'sync_to_vessl_storage: {e}', file=sys.stderr)
+        warn(f'sync_to_vessl_storage: {e}')
         return 2 if isinstance(e, InputError) else 1
     except KeyboardInterrupt:
-        print('sync_to_vessl_storage: stopped; start again to send the rest', file=sys.stderr)
+        warn('sync_to_vessl_storage: stopped; start again to send the rest')
         return 130
 
 

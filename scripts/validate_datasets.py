@@ -22,6 +22,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from wmtp.runtime.output import keep_writing, say, warn
+
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,6 +60,7 @@ def audit(args, files):
 
 
 def main():
+    keep_writing()
     args = arguments()
     from wmtp.core import InputError
     from wmtp.data.tokenizer import load_tokenizer
@@ -67,9 +70,9 @@ def main():
                           args.max_length, not args.skip_programs)
         if args.audit: report.audit = audit(args, [Path(file.path) for file in report.files])
     except InputError as e:
-        print(f'validate_datasets: {e}', file=sys.stderr)
+        warn(f'validate_datasets: {e}')
         return 2
-    print(report)
+    say(*str(report).split('\n'))
     return int(bool(report.n_faults or args.strict and report.n_warnings))
 
 
