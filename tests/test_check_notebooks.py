@@ -155,8 +155,9 @@ def test_the_readme_is_the_page_without_hidden_cells(tmp_path):
 
 READS = ["p.read_text()", "p.write_text(x)", "open(p)", "open(p, 'a')", "p.open('w')", "gzip.open(p, 'rt')",
          "os.fdopen(3, 'r+')", "NamedTemporaryFile('w')", "subprocess.run(c, text=True)"]
-SAYS = [*(line.replace('()', '(*a)')[:-1] + ", encoding='utf-8')" for line in READS), "open(p, 'rb')", "p.open('wb')",
-        "gzip.open(p)", "os.open(p, 0)", "NamedTemporaryFile()", "subprocess.run(c)", "p.read_text('utf-8')"]
+SAYS = [*(line.replace('()', '(*a)')[:-1] + ", encoding='utf-8')" for line in READS), "open(p, 'rb')",
+        "p.open('wb')", "gzip.open(p)", "os.open(p, 0)", "NamedTemporaryFile()", "subprocess.run(c)",
+        "p.read_text('utf-8')"]
 
 def test_text_in_the_encoding_of_the_locale_is_found(small_tree):
     root, faults = small_tree
