@@ -148,8 +148,10 @@ RULES = {'critic': SHARED + CRITIC + CRITIC_NETWORK, 'baseline': SHARED + POLICY
 def find_clash(
     values:dict, # dotted key -> value of every setting
     run:str,     # a key of SCHEMAS
+    written:dict|None=None, # the same with references as written, which the sentence quotes; None = `values`
 ): # (keys, sentence) of the first rule that is broken, or None
     "The keys that contradict each other and a sentence saying what to do."
+    written = written or values
     for keys, clash, remedy in RULES[run]:
         if clash(*(values[k] for k in keys)):
-            return keys, ' and '.join(f'{k} is {quoted(values[k])}' for k in keys) + f': {remedy}'
+            return keys, ' and '.join(f'{k} is {quoted(written[k])}' for k in keys) + f': {remedy}'

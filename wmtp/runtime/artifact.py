@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 from ..core import InputError
-from .tracking import mlflow_client, redact
+from .refusal import place_of, redact
+from .tracking import mlflow_client
 
 # %% ../../nbs/appendix/tracking/51b_artifact.ipynb #2c312cb6
 def parse_run_uri(
@@ -35,7 +36,7 @@ def fetch_artifact(
     client = mlflow_client(tracking_uri)
     try: client.get_run(run_id)
     except MlflowException as e:
-        raise InputError(f"{uri}: no such run at {redact(tracking_uri)} ({redact(e)}); set "
+        raise InputError(f"{uri}: no such run at {place_of(tracking_uri)} ({redact(e)}); set "
                          f"MLFLOW_TRACKING_URI to the server that has it") from None
     if not client.list_artifacts(run_id, path):
         raise InputError(f"{uri}: the run has no folder {path}; it is written when a run finishes, list them "
