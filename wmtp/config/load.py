@@ -5,19 +5,17 @@
 # %% auto #0
 __all__ = ['LIB_NAME', 'NULLS', 'UNRESOLVED', 'is_checkout', 'find_checkout', 'package_folder', 'project_root', 'expand_home',
            'resolve_path', 'is_uri', 'typed_path', 'config_folder', 'find_config', 'file_layers', 'parse_override',
-           'check_transport', 'check_environment_uri', 'merge_layers', 'resolved_values', 'run_layers', 'config_layers',
-           'config_with_origin', 'load_config', 'to_yaml', 'config_sha256', 'hub_hint', 'check_paths']
+           'merge_layers', 'resolved_values', 'run_layers', 'config_layers', 'config_with_origin', 'load_config',
+           'to_yaml', 'config_sha256', 'hub_hint', 'check_paths']
 
 # %% ../../nbs/appendix/config/00f_load.ipynb #c3e0c0d0
 import difflib
 import hashlib
 import importlib.util
-import ipaddress
 import os
 import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,8 +24,7 @@ from .rules import find_clash
 from .runs import SCHEMAS, RunConfig
 from .schema import as_meant, check_tree, checked_value, field_type, is_interpolation
 from .schema import leaf_fields, quoted
-from .secrets import SECRET_VARIABLES, check_address, has_credentials, refuse_credentials
-from .secrets import shown_address
+from .secrets import check_address, check_environment_uri, check_transport, refuse_credentials
 from .strict_yaml import parse_yaml, read_yaml
 from ..core import InputError
 
@@ -159,30 +156,6 @@ def parse_override(
         if not (is_interpolation(value) or is_uri(value, f)): value = typed_path(value)
     for part in reversed(name.split('.')): value = {part: value}
     return value
-
-# %% ../../nbs/appendix/config/00f_load.ipynb #42ebdbe9
-def _is_loopback(host): # true when the host is this machine
-    try: return ipaddress.ip_address(host).is_loopback
-    except ValueError: return host == 'localhost'
-
-def check_transport(
-    uri,                       # an MLflow tracking URI or None
-    allow_insecure:bool=False, # let credentials go over plain http
-    source:str='mlflow',       # opens the error
-):
-    """Raise `InputError` if credentials, of the environment or in the address, would be sent to another machine
-    over plain http."""
-    parts = urlsplit(uri and shown_address(uri) or '')
-    exposed = parts.scheme == 'http' and not _is_loopback(parts.hostname or '')
-    has_some = exposed and (has_credentials(uri) or any(os.environ.get(v) for v in SECRET_VARIABLES))
-    if has_some and not allow_insecure:
-        raise InputError(f'{source}: mlflow.tracking_uri would send credentials over plain http to '
-                         f'{parts.hostname}; use https or set mlflow.allow_insecure=true')
-
-def check_environment_uri():
-    "Raise `InputError` unless `MLFLOW_TRACKING_URI` is an address; it may hold credentials and is not repeated."
-    uri = os.environ.get('MLFLOW_TRACKING_URI')
-    if uri and shown_address(uri) is None: check_address(uri, 'MLFLOW_TRACKING_URI')
 
 # %% ../../nbs/appendix/config/00f_load.ipynb #3c8387be
 def _skeleton(schema): # every key of the schema, marked as missing

@@ -37,15 +37,16 @@ CREDENTIALS_WANTED = ('set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD
 ELSEWHERE = 'or set mlflow.tracking_uri to another place'
 REFUSALS = [ # (in MLflow's code or text, reason, final)
     ('UNAUTHENTICATED', f'refuses the credentials: {CREDENTIALS_WANTED}', True),
-    ('PERMISSION_DENIED', 'does not permit these credentials to write there: ask for the permission, set another '
-                          'mlflow.experiment, or --set mlflow.enabled=false', True),
+    ('PERMISSION_DENIED', 'does not permit these credentials to write there: ask for the permission, set '
+                          'another mlflow.experiment, or --set mlflow.enabled=false', True),
     ('ENDPOINT_NOT_FOUND|error code 404|Not a valid MLflow|not in a valid JSON format',
      'answers, but not as MLflow does: is mlflow.tracking_uri the address of an MLflow server?', True),
-    ("'name' exceeds|[Ii]nvalid experiment name", 'takes no experiment of this name: set mlflow.experiment to another',
-     True),
-    ('readonly database|Permission denied', f'is read-only: make the file and its folder writable, {ELSEWHERE}', True),
-    ('database schema|locate revision', 'has a database of another MLflow version: install that version, run `mlflow db '
-                                        f'upgrade` on the database, {ELSEWHERE}', True),
+    ("'name' exceeds|[Ii]nvalid experiment name",
+     'takes no experiment of this name: set mlflow.experiment to another', True),
+    ('readonly database|Permission denied',
+     f'is read-only: make the file and its folder writable, {ELSEWHERE}', True),
+    ('database schema|locate revision', 'has a database of another MLflow version: install that version, run '
+                                        f'`mlflow db upgrade` on the database, {ELSEWHERE}', True),
     ('not a database|malformed', f'is no whole database: move the file away, {ELSEWHERE}', True),
     ('unable to open database', f'cannot be opened: make its folder writable, {ELSEWHERE}', True),
     ('No module named', f'needs a driver that is not installed: install it, {ELSEWHERE}', True),

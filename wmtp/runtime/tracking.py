@@ -45,10 +45,11 @@ def resolve_tracking(
     if shown_address(uri) is None: raise InputError(f"mlflow.tracking_uri has none of the forms {FORMS}")
     if not uri.startswith('sqlite:///'): return uri, None
     file = Path(uri.removeprefix('sqlite:///')).resolve()
-    if file.is_dir(): raise InputError(f"mlflow.tracking_uri {place_of(uri)} is a folder; wanted a file in it")
+    called = f'mlflow.tracking_uri {place_of(uri)}'
+    if file.is_dir(): raise InputError(f"{called} is a folder; wanted a file in it")
     try: file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise InputError(f"mlflow.tracking_uri {place_of(uri)}: its folder cannot be made ({e.strerror})") from None
+        raise InputError(f"{called}: its folder cannot be made ({e.strerror})") from None
     return uri, (file.parent/'artifacts').as_uri()
 
 # %% ../../nbs/appendix/tracking/51_tracking.ipynb #28e02d04
@@ -62,7 +63,8 @@ def mlflow_client(
     "An MLflow client that fails within seconds, prints nothing and sends no telemetry."
     for name, value in CLIENT_SETTINGS.items(): os.environ.setdefault(name, value)
     from mlflow import MlflowClient
-    for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.CRITICAL) # errors are raised too
+    # errors are raised as well as logged
+    for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.CRITICAL)
     return MlflowClient(uri)
 
 # %% ../../nbs/appendix/tracking/51_tracking.ipynb #9a296007
@@ -267,8 +269,8 @@ def start(
     if self.run_id: return self.run_id
     refusal = refusal_of(self.error, self.uri)
     if refusal.final: raise InputError(f"MLflow at {place_of(self.uri)} {refusal.reason}")
-    warnings.warn(f"MLflow at {place_of(self.uri)} {refusal.reason}; the journal keeps every row and is copied "
-                  "later")
+    warnings.warn(f"MLflow at {place_of(self.uri)} {refusal.reason}; the journal keeps every row and is "
+                  "copied later")
 
 @patch
 def finish(
