@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from ..core import InputError, read_json
+from ..core import InputError
+from ..models.causal_lm import model_fields, open_whole
 from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
-from ..models.weights import check_tensors, llama_config, promised_shapes
-from ..models.weights import silence_transformers, stored_tensors
+from ..models.weights import llama_config
 
 # %% ../../nbs/appendix/convert/21b_llama.ipynb #df685b7e
 def pairs_to_halves(
@@ -118,14 +118,7 @@ def open_llama_lm(
 ) -> LlamaForCausalLM: # in evaluation mode, dtype as stored
     "The language model in `folder`; `InputError` unless all its weights are accounted for."
     folder = Path(folder)
-    config = plain_llama(read_json(folder/'config.json'), folder/'config.json')
-    stored, promised = stored_tensors(folder), promised_shapes(LlamaForCausalLM, config)
-    if config.tie_word_embeddings: promised.pop('lm_head.weight')
-    ignored = {'lm_head.weight'} - promised.keys()
-    check_tensors({name: tensor for name, tensor in stored.items()
-                   if name not in ignored and not name.endswith('rotary_emb.inv_freq')}, promised, folder)
-    with silence_transformers():
-        return LlamaForCausalLM.from_pretrained(folder, config=config, dtype='auto', local_files_only=True)
+    return open_whole(LlamaForCausalLM, folder, plain_llama(model_fields(folder), folder/'config.json'))
 
 # %% ../../nbs/appendix/convert/21b_llama.ipynb #8f2b2da9
 def policy_sizes(

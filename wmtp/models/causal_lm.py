@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNFIT_FIELDS', 'LENGTH_FIELDS', 'model_fields', 'causal_config', 'unusable', 'check_dtypes', 'open_whole',
-           'stated_ends', 'longest_row', 'CausalLM', 'check_causal', 'open_causal_lm', 'open_foreign']
+           'stated_ends', 'longest_row', 'CausalLM', 'check_causal', 'open_causal_lm']
 
 # %% ../../nbs/2_models/22a_causal_lm.ipynb #399b232a
 from dataclasses import dataclass
@@ -88,7 +88,11 @@ def open_whole(
     spare:tuple=(), # stored weights that may be left behind
 ): # PreTrainedModel in evaluation mode
     "The model in a folder with exactly its stored weights; an `InputError` where some do not belong to it."
-    stored = stored_tensors(folder)
+    stored, build = stored_tensors(folder), getattr(auto, 'from_config', auto)
+    try:
+        with silence_transformers(), torch.device('meta'): build(config)
+    except Exception as e: # noqa: BLE001  as above
+        raise unusable(folder, e) from None
     with silence_transformers():
         model, account = auto.from_pretrained(
             folder, config=config, dtype=dtype or 'auto', local_files_only=True, trust_remote_code=False,
@@ -163,19 +167,9 @@ def open_causal_lm(
         network = merge_lora(load_lora(MetaLlamaMTPAdapter.from_pretrained(base, dtype=dtype), folder))
     elif model_fields(folder).get('model_type') == MetaLlamaMTPConfig.model_type:
         network = MetaLlamaMTPAdapter.from_pretrained(folder, dtype=dtype)
-    else: network = open_foreign(folder, dtype)
+    else:
+        network = open_whole(AutoModelForCausalLM, folder, causal_config(folder), dtype)
+        check_causal(network, folder)
     is_ours = isinstance(network, MetaLlamaMTPAdapter)
     return CausalLM(network.eval().requires_grad_(False), network.config.get_text_config().vocab_size,
                     longest_row(network.config), () if is_ours else stated_ends(folder), is_ours)
-
-def open_foreign(folder:Path, dtype:torch.dtype|None): # PreTrainedModel
-    "A causal language model of Hugging Face's."
-    config = causal_config(folder)
-    try:
-        with silence_transformers(), torch.device('meta'):
-            AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except Exception as e: # noqa: BLE001  as above
-        raise unusable(folder, e) from None
-    network = open_whole(AutoModelForCausalLM, folder, config, dtype)
-    check_causal(network, folder)
-    return network

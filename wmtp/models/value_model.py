@@ -21,6 +21,7 @@ from transformers import LlamaModel, PreTrainedConfig, PreTrainedModel
 from ..core import InputError, read_json
 from ..data.collate import check_right_padded
 from ..data.packing import document_mask
+from .causal_lm import model_fields, open_whole
 from .lora import lora_config
 from .weights import check_tensors, dtype_name, llama_config, portable_path, promised_shapes
 from .weights import report_dtypes, silence_transformers, stored_tensors
@@ -218,16 +219,11 @@ def plain_llama_fields(
     folder:Path, # a Hugging Face Llama folder
 ) -> dict:
     "The fields of its config.json; `InputError` unless the folder holds a Llama's plain weights."
-    fields = read_json(folder/'config.json')
+    fields = model_fields(folder)
     kind, architecture = fields.get('model_type'), (fields.get('architectures') or ['LlamaModel'])[0]
     if kind != 'llama' or architecture not in ('LlamaForCausalLM', 'LlamaModel', 'LLaMAForCausalLM'):
         raise InputError(f"{folder} holds a {architecture} of type {kind!r}; "
                          "wanted a Llama (LlamaForCausalLM or LlamaModel) or a saved ValueModel")
-    for unfit in ('quantization_config', 'transformers_weights'):
-        if fields.get(unfit):
-            raise InputError(f"{folder/'config.json'} has {unfit}; wanted plain Llama weights")
-    if (folder/'adapter_config.json').exists():
-        raise InputError(f"{folder} holds a PEFT adapter; merge it into its base model first")
     return fields
 
 def open_llama(
@@ -237,14 +233,7 @@ def open_llama(
     "The trunk of a Llama folder with exactly its stored weights; any other model is an `InputError`."
     folder = Path(folder)
     config = llama_config(plain_llama_fields(folder), folder/'config.json')
-    stored = {name.removeprefix('model.'): tensor for name, tensor in stored_tensors(folder).items()
-              if name != 'lm_head.weight' and not name.endswith('inv_freq')}
-    check_tensors(stored, promised_shapes(LlamaModel, config), folder)
-    with silence_transformers():
-        llama = LlamaModel.from_pretrained(folder, config=config, dtype=dtype or 'auto',
-                                           local_files_only=True)
-    report_dtypes(stored, llama.state_dict(), folder)
-    return llama
+    return open_whole(LlamaModel, folder, config, dtype, spare=('lm_head.weight',))
 
 # %% ../../nbs/2_models/23_value_model.ipynb #3afa75b5
 @patch(cls_method=True)
@@ -254,7 +243,7 @@ def from_pretrained(cls:ValueModel,
     **head, # for a Llama folder: head, output, dropout, bias_init, prob_values
 ) -> ValueModel: # in evaluation mode, like every Hugging Face model
     "A `ValueModel` over the Llama in `folder`, or the `ValueModel` saved there."
-    if read_json(Path(folder)/'config.json').get('model_type') == ValueModelConfig.model_type:
+    if model_fields(Path(folder)).get('model_type') == ValueModelConfig.model_type:
         if head:
             raise InputError(f"{folder} is a saved ValueModel and brings its own {', '.join(head)}; "
                              f"leave them out")
