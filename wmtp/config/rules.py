@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'SHARES', 'SHARED', 'CRITIC', 'CRITIC_NETWORK', 'POLICY_NETWORK', 'NEEDS_BOTH', 'POLICY_TRAINING',
-           'VERIFIABLE', 'RHO1', 'EVALUATE', 'POLICY', 'RULES', 'find_clash']
+           'VERIFIABLE', 'BASELINE', 'RHO1', 'EVALUATE', 'POLICY', 'RULES', 'find_clash']
 
 # %% ../../nbs/appendix/config/00d_rules.ipynb #80b6331b
 from .schema import quoted
@@ -114,8 +114,22 @@ VERIFIABLE = [
      lambda low, high: not low <= 1 <= high,
      'a choice that changed nothing has weight 1; let it lie between them'),
     (('weighting.head_weight', 'weighting.advantage'),
-     lambda heads, advantage: heads == 'path' and advantage != 'td',
-     'a path adds up the choices on it, and gae and mc have added up later ones already; set advantage=td'),
+     lambda heads, advantage: heads == 'path' and advantage in ('gae', 'mc', 'next_value'),
+     'a path adds up the choices on it, and these have added up later ones; set advantage=td or ratio'),
+    (('weighting.advantage', 'weighting.target_ess'),
+     lambda advantage, target: advantage in ('next_value', 'ratio', 'none') and target is not None,
+     'these weights have no temperature to solve for; set target_ess=null'),
+    (('weighting.critic', 'models.value_model.checkpoint_path'),
+     lambda critic, path: critic == 'model' and path is None,
+     'give a checkpoint of wmtp_critic, or set critic=oracle or half'),
+    (('weighting.critic', 'models.value_model.checkpoint_path'),
+     lambda critic, path: critic != 'model' and path is not None,
+     'no trained critic is read then; set checkpoint_path=null'),
+]
+BASELINE = [
+    (('tokens.weights', 'data.labels'),
+     lambda weights, labels: weights in ('forks', 'unlikelihood') and labels == 'correct',
+     'incorrect programs show where the mistakes are; set data.labels=both'),
 ]
 RHO1 = [
     (('models.reference.path', 'models.reference.losses_path'),
@@ -141,7 +155,7 @@ EVALUATE = [
 
 # %% ../../nbs/appendix/config/00d_rules.ipynb #8468e839
 POLICY = POLICY_NETWORK + POLICY_TRAINING
-RULES = {'critic': SHARED + CRITIC + CRITIC_NETWORK, 'baseline': SHARED + POLICY,
+RULES = {'critic': SHARED + CRITIC + CRITIC_NETWORK, 'baseline': SHARED + POLICY + BASELINE,
          'verifiable': SHARED + POLICY + VERIFIABLE, 'rho1': SHARED + POLICY + RHO1, 'evaluate': EVALUATE}
 
 # %% ../../nbs/appendix/config/00d_rules.ipynb #099e0b4d

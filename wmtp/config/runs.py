@@ -6,10 +6,10 @@
 __all__ = ['SCHEMAS', 'StageConfig', 'CurriculumConfig', 'DataConfig', 'TokenizerConfig', 'TrainingConfig', 'CheckpointConfig',
            'RuntimeConfig', 'MlflowConfig', 'ReportConfig', 'LoraConfig', 'CriticModelConfig', 'CriticModels',
            'CriticLossConfig', 'PolicyDataConfig', 'PolicyModelConfig', 'MtpConfig', 'GivenCriticConfig',
-           'WeightingConfig', 'ReferenceConfig', 'Rho1LossConfig', 'BaselineModels', 'VerifiableModels', 'Rho1Models',
-           'RunConfig', 'CriticConfig', 'PolicyRunConfig', 'BaselineConfig', 'VerifiableConfig', 'Rho1Config',
-           'JudgedPolicyConfig', 'RerankingCriticConfig', 'EvaluateModels', 'BenchmarkConfig', 'GenerationConfig',
-           'SandboxConfig', 'EvaluateConfig']
+           'WeightingConfig', 'TokensConfig', 'ReferenceConfig', 'Rho1LossConfig', 'BaselineModels', 'VerifiableModels',
+           'Rho1Models', 'RunConfig', 'CriticConfig', 'PolicyRunConfig', 'BaselineConfig', 'VerifiableConfig',
+           'Rho1Config', 'JudgedPolicyConfig', 'RerankingCriticConfig', 'EvaluateModels', 'BenchmarkConfig',
+           'GenerationConfig', 'SandboxConfig', 'EvaluateConfig']
 
 # %% ../../nbs/appendix/config/00c_runs.ipynb #d4d81171
 from dataclasses import dataclass
@@ -160,16 +160,20 @@ class MtpConfig:
     head_coefficients: str|None = key(pattern=r'\d{1,9}(\.\d+)?( \d{1,9}(\.\d+)?)*', numbers=True,
                                       words='numbers from 0, as 1 1 0.5 0.5')
     sequential_heads: bool = key()
+    detach_heads: bool = key()
 
 # %% ../../nbs/appendix/config/00c_runs.ipynb #b38d35d4
 @dataclass
 class GivenCriticConfig:
-    checkpoint_path: str = key(path='run')
+    checkpoint_path: str|None = key(path='run')
     backbone_path: str|None = key(path='folder')
 
 @dataclass
 class WeightingConfig:
-    advantage: str = key(choices=('td', 'gae', 'mc'))
+    critic: str = key(choices=('model', 'oracle', 'half'))
+    oracle_recall: float = key(min=0, max=1)
+    oracle_false_alarms: float = key(min=0, max=1)
+    advantage: str = key(choices=('td', 'gae', 'mc', 'next_value', 'ratio', 'logit', 'none'))
     gamma: float = key(min=0, max=1)
     lam: float = key(min=0, max=1)
     beta: float = key(above=0)
@@ -178,8 +182,14 @@ class WeightingConfig:
     min_weight: float = key(min=0)
     max_weight: float = key(above=0)
     normalize: str = key(choices=('none', 'mean_one'))
+    mask_below: float|None = key(min=-1, below=0)
     head_weight: str = key(choices=('token', 'path'))
-    control: str = key(choices=('none', 'uniform', 'random', 'shuffled'))
+    control: str = key(choices=('none', 'uniform', 'random', 'shuffled', 'within', 'program_mean'))
+
+@dataclass
+class TokensConfig:
+    weights: str = key(choices=('uniform', 'forks', 'own_probability', 'unlikelihood'))
+    fork_weight: float = key(min=1)
 
 @dataclass
 class ReferenceConfig:
@@ -235,6 +245,7 @@ class PolicyRunConfig(RunConfig):
 class BaselineConfig(PolicyRunConfig):
     run: str = key(choices=('baseline',))
     models: BaselineModels = key()
+    tokens: TokensConfig = key()
 
 @dataclass
 class VerifiableConfig(PolicyRunConfig):

@@ -21,6 +21,7 @@ from ..models.value_model import ValueModel
 from .setup import RunSetup, mlflow_place
 from ..runtime.artifact import fetch_artifact
 from ..runtime.checkpoint import read_names, verify_checkpoint
+from ..value_weighting.anchored import ANCHORED
 
 # %% ../../nbs/6_runs/59b_handoff.ipynb #c4e70961
 INDEX_CONVENTION = 'state: position t stands for the choice of x_{t+1} in the state x_0..x_t'
@@ -103,7 +104,7 @@ def check_weighing_critic(
     about:dict, # from the critic's wmtp.json
     policy_sha256:str, # of the policy's tokenizer
     where, # names the critic in errors
-    advantage:str, # td | gae | mc
+    advantage:str, # weighting.advantage
     gamma:float, # weighting.gamma
 ):
     "Raise `InputError` unless this critic can weigh the policy's tokens."
@@ -111,10 +112,10 @@ def check_weighing_critic(
     if about.get('index_convention') != INDEX_CONVENTION:
         raise InputError(f"{where} has the index convention {about.get('index_convention')!r}; wanted "
                          f"{INDEX_CONVENTION!r}: train it anew")
-    if advantage == 'mc' and not about.get('prob_values'):
-        raise InputError(f"{where} was trained only by ranking, so its values are no probabilities and R - V "
-                         "has no meaning; set weighting.advantage=td, or train with critic.value_coef "
-                         "above 0")
+    if advantage in ('mc', *ANCHORED) and not about.get('prob_values'):
+        raise InputError(f"{where} was trained only by ranking, so its values are no probabilities and "
+                         f"{advantage} has no meaning; set weighting.advantage=td, or train with "
+                         "critic.value_coef above 0")
     if about.get('gamma') != gamma:
         raise InputError(f"{where} was trained with gamma {about.get('gamma')}, weighting.gamma is {gamma}; "
                          f"set it to the same")

@@ -143,7 +143,8 @@ def policy_losses(
         scale = torch.tensor([c / max(denominators[name], 1) for c, name in zip(coefs, names)])
         layout = lay_out(batch, cfg.data.packing)
         trunk = model.trunk(layout.input_ids, **layout.where)
-        heads = [lambda trunk, k=k: layout.unpack(model.head_latents(k, trunk, **layout.where))
+        trunk_of = lambda k, trunk: trunk.detach() if k and cfg.mtp.detach_heads else trunk
+        heads = [lambda trunk, k=k: layout.unpack(model.head_latents(k, trunk_of(k, trunk), **layout.where))
                  for k in range(n_future)]
         if cfg.mtp.sequential_heads:
             sums, _ = compute_sequential_mtp_loss(trunk, heads, head_parameters(model), model.output_weight,

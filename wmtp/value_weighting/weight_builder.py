@@ -274,7 +274,7 @@ def build_window_weights(
     terms, counted = zip(*[head_advantages(A, mask, head_weight, n_future)
                            for A, mask in zip(advantages, masks, strict=True)])
     kept = [head_keeps(keep, mask, head_weight, n_future)
-            for keep, mask in zip(keeps or [], masks, strict=keeps is not None)]
+            for keep, mask in zip(keeps or [], masks)]
     beta = window_beta(beta, advantages, masks, min_weight, max_weight, gather)
     heads, head_weights, divisors = [], [], []
     for k in range(terms[0].shape[-1]):
