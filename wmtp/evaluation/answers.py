@@ -27,7 +27,7 @@ MARGIN_FENCE = re.compile(r'^(```|~~~)', re.M)
 
 def code_span(
     text:str, # an answer, perhaps unfinished
-) -> tuple: # first character of the code, and the one behind it; None, None = prose as yet; None = no end as yet
+) -> tuple: # first character of the code and the one behind it; None = not come yet
     "Where the code of an answer lies."
     opening = OPENING.search(text)
     if begins_as_code(text[:opening.start()] if opening else text):

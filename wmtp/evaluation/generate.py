@@ -8,6 +8,7 @@ __all__ = ['ROW_TENSORS', 'Generation', 'Completion', 'DecodingBatch', 'prefill'
 
 # %% ../../nbs/7_evaluation/70_generate.ipynb #82c41d2f
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -38,6 +39,8 @@ class Completion:
     tokenizer:Tokenizer
     stop:tuple # strings
     end_ids:frozenset # any of them ends the answer
+    continues:bool=False # the text goes on where the prompt's text ends
+    answer_end:Callable|None=None # text so far -> where the answer ends, None = not yet
     ids:list = field(default_factory=list)
     per_pass:list = field(default_factory=list) # tokens from each pass, an ending id counted
     finish:str = ''
@@ -54,24 +57,31 @@ def append(
         if token in self.end_ids: self.finish = 'eos'
         else: self.ids.append(token)
         if self.stop and not self.finish:
-            text = self.tokenizer.decode(self.ids[-tail:])
-            if any(s in text for s in self.stop): self.finish = 'stop'
+            newest = self.tokenizer.decode(self.ids[-tail:])
+            if any(s in newest for s in self.stop) and self.text_end() is not None: self.finish = 'stop'
         if len(self.ids) == self.limit: self.finish = self.finish or 'length'
         if self.finish: break
     self.per_pass.append(len(self.ids) - before + (self.finish == 'eos'))
 
 # %% ../../nbs/7_evaluation/70_generate.ipynb #7f4742bd
 @patch
-def result(
-    self:Completion,
-    continues:bool, # the text goes on where the prompt's text ends
-    speculative:bool,
-) -> Generation:
+def text(self:Completion) -> str:
+    "All that was written, stop strings included."
+    before = self.prompt if self.continues else []
+    return self.tokenizer.decode(before + self.ids)[len(self.tokenizer.decode(before)) if before else 0:]
+
+@patch
+def text_end(self:Completion) -> int|None: # characters; None = nothing has ended it
+    "Where the answer ends in the text."
+    text = self.text()
+    if self.answer_end: return self.answer_end(text)
+    return min([text.find(s) for s in self.stop if s in text], default=None)
+
+@patch
+def result(self:Completion, speculative:bool) -> Generation:
     "The finished answer."
-    before = self.prompt if continues else []
-    text = self.tokenizer.decode(before + self.ids)[len(self.tokenizer.decode(before)) if before else 0:]
-    text = text[:min([text.find(s) for s in self.stop if s in text], default=len(text))]
     accepted = self.per_pass[1:] if speculative else None
+    text = self.text()[:self.text_end()]
     return Generation(self.ids, text, self.finish, len(self.per_pass), accepted)
 
 # %% ../../nbs/7_evaluation/70_generate.ipynb #122c514a
@@ -263,11 +273,12 @@ def generate(
     temperature:float=0., # 0 = greedy
     top_p:float=1., # in (0, 1]
     seeds:list|None=None, # of int, one per prompt; None = 0, 1, 2 ...; ignored when greedy
-    stop:tuple=(), # strings that end an answer and are no part of it
+    stop:tuple=(), # strings that end an answer and are no part of it; with `answer_ends`: that may end it
     batch_size:int=16, # rows at once
     speculative:bool=False, # draft with heads 2 and up: greedily the same text, else the same distribution
     continues:bool=False, # the answer goes on inside the prompt's text, as base models do; else two texts
     end_ids=None, # ids of which any ends an answer; None = the tokenizer's EOS
+    answer_ends:list|None=None, # per prompt: text so far -> where its answer ends, None = not yet
 ) -> list[Generation]: # in the order of the prompts
     "Answers to all prompts, each as it would be alone; on the model's device, whose mode is put back."
     new_decoder, longest = open_decoder(model, speculative)
@@ -278,7 +289,8 @@ def generate(
     check_seeds(seeds, len(prompts))
     check_prompts(prompts, longest, tokenizer.vocab_size)
     completions = [Completion(ids, min(max_new_tokens, longest - len(ids)), tokenizer, tuple(stop),
-                              frozenset(end_ids)) for ids in prompts]
+                              frozenset(end_ids), continues, answer_end)
+                   for ids, answer_end in zip(prompts, answer_ends or [None] * len(prompts), strict=True)]
     seeds = (seeds or list(range(len(prompts)))) if temperature > 0 else None
     was_training = model.training
     model.eval()
@@ -286,4 +298,4 @@ def generate(
         with torch.inference_mode():
             if completions: decode_all(new_decoder, completions, seeds, temperature, top_p, batch_size)
     finally: model.train(was_training)
-    return [c.result(continues, speculative) for c in completions]
+    return [c.result(speculative) for c in completions]

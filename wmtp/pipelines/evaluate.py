@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from transformers import AutoModelForCausalLM
 from ..config.load import check_paths, project_root, to_yaml
 from ..core import InputError, file_sha256, quiet, read_json, resolve_device, resolve_dtype
 from ..data.tokenizer import Tokenizer, load_tokenizer
+from ..evaluation.answers import FENCES
 from ..evaluation.benchmarks import Benchmark, check_references, load_benchmark
 from ..evaluation.generate import generate
 from ..evaluation.samples import answer_values, do_units, in_units, make_requests, read_unit
@@ -113,13 +115,13 @@ def write_unit(
     unit:list, # [Request]
 ) -> list: # [dict], one row per request
     "The programs of one unit."
-    g = cfg.generation
+    g, tasks = cfg.generation, [benchmark.tasks[r.task] for r in unit]
     answers = generate(evaluated.network, evaluated.tokenizer, [list(r.prompt) for r in unit],
                        g.max_new_tokens, g.temperature, g.top_p, [r.seed for r in unit],
-                       benchmark.stop, g.batch_size, g.speculative,
+                       benchmark.stop + FENCES, g.batch_size, g.speculative,
                        continues=not cfg.benchmark.name.startswith('microcode'),
-                       end_ids=evaluated.end_ids)
-    tasks = [benchmark.tasks[r.task] for r in unit]
+                       end_ids=evaluated.end_ids,
+                       answer_ends=[partial(benchmark.answer_end, task) for task in tasks])
     return [{'task_id': task.task_id, 'sample': r.sample, 'solution': benchmark.program(task, a.text),
              'completion': a.text, 'ids': a.ids,
              'finish': a.finish, 'n_steps': a.n_steps, 'accepted': a.accepted}
