@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..core import InputError
+from ..models.causal_lm import longest_row
 from ..vendor.meta_llama.model import Transformer
 
 # %% ../../nbs/appendix/decoding/69a_decoder.ipynb #a7967905
@@ -168,5 +169,4 @@ def open_decoder(
         raise InputError(f'{type(model).__name__} gives no logits; wanted a policy or a causal language '
                          f'model')
     check_attention(model)
-    longest = getattr(model.config.get_text_config(), 'max_position_embeddings', None)
-    return partial(CausalDecoder, model), longest or 1 << 30
+    return partial(CausalDecoder, model), longest_row(model.config) or 1 << 30

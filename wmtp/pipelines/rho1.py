@@ -11,13 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM
 
-from ..core import quiet, read_json
+from ..core import InputError, quiet
 from ..data.sampling import eval_batches
 from ..data.tokenizer import load_tokenizer
-from ..models.mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
-from ..models.weights import silence_transformers
+from ..models.causal_lm import open_causal_lm
 from .handoff import check_same_ids
 from .policy import TokenWeighting, attach_weights, head1_nll, policy_nll, run_policy
 from .policy import window_masks
@@ -42,26 +40,28 @@ def open_reference(
     dtype:torch.dtype, # of the weights in memory
     device,
     packing:bool=False, # programs share rows, if the reference is an MTP network
+    max_length:int=0, # ids a row may have
 ) -> Callable: # score(batch) -> [batch, seq] float32 nats, state-indexed
-    "The reference's loss of each choice of a batch, as a function; an `InputError` where tokenizers differ."
+    "The reference's loss of each choice of a batch, as a function; an `InputError` where it cannot read them."
     folder = Path(folder)
     check_same_ids(reference_tokenizer(folder, tokenizer).sha256, tokenizer.sha256,
                    f'the reference in {folder}')
-    if read_json(folder/'config.json').get('model_type') == MetaLlamaMTPConfig.model_type:
-        model = MetaLlamaMTPAdapter.from_pretrained(folder, dtype=dtype)
-        score = lambda b: head1_nll(model, b, packing)
-    else:
-        with silence_transformers():
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        score = lambda b: reference_nll(model, b.input_ids, b.attention_mask, b.labels)
-    model.eval().requires_grad_(False).to(device)
-    return score
+    door = open_causal_lm(folder, dtype)
+    if tokenizer.vocab_size > door.n_ids:
+        raise InputError(f"the tokenizer has {tokenizer.vocab_size} ids, the reference in {folder} "
+                         f"{door.n_ids}; wanted a reference for all of them")
+    if door.longest and door.longest < max_length:
+        raise InputError(f"data.max_length is {max_length}, the reference in {folder} reads at most "
+                         f"{door.longest} tokens; lower it")
+    model = door.network.to(device)
+    if door.is_ours: return lambda b: head1_nll(model, b, packing)
+    return lambda b: reference_nll(model, b.input_ids, b.attention_mask, b.labels)
 
 # %% ../../nbs/6_runs/63_rho1.ipynb #3bbbe30d
 def open_run_reference(setup:RunSetup) -> Callable: # score(batch) -> [batch, seq] float32 nats
     "The reference that a run names by `models.reference.path`."
     return open_reference(setup.paths['models.reference.path'], setup.tokenizer, setup.dtype, setup.device,
-                          setup.cfg.data.packing)
+                          setup.cfg.data.packing, setup.cfg.data.max_length)
 
 @torch.no_grad()
 def score_training_data(
