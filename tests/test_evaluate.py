@@ -107,8 +107,9 @@ def test_adapter_and_other_models(policy, tmp_path):
     LlamaForCausalLM(config).save_pretrained(tmp_path/'llama')
     (tmp_path/'llama'/'tokenizer.model').write_bytes((policy/'tokenizer.model').read_bytes())
     few = ('benchmark.max_tasks=4', 'generation.max_new_tokens=40')
-    for name in ('lora', 'merged', 'llama'):
-        done = run('evaluate', *settings(tmp_path/name, tmp_path/f'{name}_run', *few))
+    for name, base in (('lora', policy), ('merged', 'null'), ('llama', 'null')):
+        own = *few, f'models.policy.base_path={base}'
+        done = run('evaluate', *settings(tmp_path/name, tmp_path/f'{name}_run', *own))
         assert done.returncode == 0, done.stderr
     texts = [(tmp_path/f'{name}_run'/'samples.jsonl').read_text() for name in ('lora', 'merged')]
     assert texts[0] == texts[1]

@@ -15,9 +15,9 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, __version__
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ..config.load import hub_hint, project_root
+from ..config.load import hub_hint
 from ..core import InputError, read_json
-from .lora import load_lora, merge_lora
+from .lora import load_lora, lora_base, merge_lora
 from .mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig
 from .weights import SAFETENSORS_DTYPES, drop_padding, refuse_weights, report_dtypes
 from .weights import silence_transformers, stored_tensors
@@ -163,8 +163,8 @@ def open_causal_lm(
     "The language model in a folder, whole; anything else is an `InputError`."
     folder = Path(folder)
     if (folder/'adapter_config.json').is_file() and (folder/'base.json').is_file():
-        base = base or project_root()/read_json(folder/'base.json')['path']
-        network = merge_lora(load_lora(MetaLlamaMTPAdapter.from_pretrained(base, dtype=dtype), folder))
+        policy = MetaLlamaMTPAdapter.from_pretrained(lora_base(folder, base), dtype=dtype)
+        network = merge_lora(load_lora(policy, folder))
     elif model_fields(folder).get('model_type') == MetaLlamaMTPConfig.model_type:
         network = MetaLlamaMTPAdapter.from_pretrained(folder, dtype=dtype)
     else:

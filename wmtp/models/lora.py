@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LORA_TARGETS', 'SIZE_FIELDS', 'FREE_FIELDS', 'lora_config', 'add_lora', 'base_reference', 'save_lora',
-           'read_lora_config', 'check_base', 'read_adapter', 'load_lora', 'merge_lora']
+           'read_lora_config', 'lora_base', 'check_base', 'read_adapter', 'load_lora', 'merge_lora']
 
 # %% ../../nbs/2_models/22_lora.ipynb #bf174500
 import json
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from ..core import InputError, RunError, read_json
 from .mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig, mapped_policy
-from .weights import check_tensors, portable_path, weights_sha256
+from .weights import check_tensors, portable_path, trusted_base, weights_sha256
 
 # %% ../../nbs/2_models/22_lora.ipynb #6362c17a
 LORA_TARGETS = ('wq', 'wk', 'wv', 'wo', 'w1', 'w2', 'w3')
@@ -111,6 +111,14 @@ def read_lora_config(
     return config
 
 # %% ../../nbs/2_models/22_lora.ipynb #7e02ff05
+def lora_base(
+    folder, # of an adapter
+    path=None, # of the policy it was trained on, models.policy.base_path; None = as recorded, if in storage/
+) -> Path:
+    "The folder of the policy under a LoRA, by its hashes; `InputError` where it has to be named."
+    folder = Path(folder)
+    return trusted_base(read_json(folder/'base.json'), folder, 'models.policy.base_path', path)
+
 def check_base(
     model:MetaLlamaMTPAdapter,
     folder:Path, # of an adapter

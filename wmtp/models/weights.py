@@ -6,7 +6,7 @@
 __all__ = ['WEIGHT_NAMES', 'OTHER_FORMATS', 'SAFETENSORS_DTYPES', 'weight_files', 'pickled_tensors', 'file_tensors',
            'stored_tensors', 'refuse_weights', 'check_tensors', 'promised_shapes', 'drop_padding', 'llama_config',
            'report_dtypes', 'dtype_name', 'silence_transformers', 'mapped_tensors', 'weights_sha256', 'portable_path',
-           'trusted_backbone']
+           'check_reference', 'trusted_base']
 
 # %% ../../nbs/2_models/19_weights.ipynb #35077af5
 import json
@@ -24,6 +24,7 @@ from transformers import LlamaConfig
 from transformers.utils import logging as hf_logging
 
 from ..config.load import project_root
+from ..config.secrets import hide
 from ..core import InputError, file_sha256, read_json
 
 # %% ../../nbs/2_models/19_weights.ipynb #b6f3d44d
@@ -212,28 +213,43 @@ def weights_sha256(
 def portable_path(
     folder:Path, # absolute
 ) -> str: # relative to the project root where it lies below it
-    "A path as it is written into a checkpoint."
+    "A path as it is written into a checkpoint, values of the environment by their names."
     root = project_root().resolve()
-    return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
+    return hide(folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder)
 
 # %% ../../nbs/2_models/19_weights.ipynb #35944a4b
-def trusted_backbone(
-    reference:dict, # {path, sha256} from a checkpoint
+def check_reference(
+    reference, # as a checkpoint holds it
     folder, # the checkpoint, named in errors
-    backbone_path=None, # given by the caller; wins
+) -> dict: # {path, sha256: {weight file: digest}}
+    "Raise `InputError` unless this is a path and the hashes of some files."
+    fields = reference if isinstance(reference, dict) else {}
+    path, hashes = fields.get('path'), fields.get('sha256')
+    is_path = isinstance(path, str) and path.isprintable() and path
+    if is_path and isinstance(hashes, dict) and hashes and all(isinstance(h, str) for h in hashes.values()):
+        return reference
+    raise InputError(f"{folder} does not say on which weights it was trained; wanted their path and SHA-256")
+
+def trusted_base(
+    reference, # {path, sha256} from a checkpoint
+    folder, # the checkpoint, named in errors
+    key:str, # the setting that says where the weights are, for errors
+    path=None, # what it says; wins
     storage_root=None, # None = storage/ of the project
 ) -> Path: # a folder whose weight files have the recorded hashes
-    "The folder of a referenced backbone, the caller's or else the recorded one, verified by hash."
+    "The folder of the weights under a critic or a LoRA, the caller's or else the recorded one, by hash."
+    recorded = check_reference(reference, folder)['path']
     root = Path(storage_root or project_root()/'storage').resolve()
-    path = Path(backbone_path) if backbone_path else (project_root()/reference['path']).resolve()
-    if not backbone_path and not path.is_relative_to(root):
-        raise InputError(f"{folder} refers to a backbone at {reference['path']}, outside {root}; "
-                         f"give backbone_path to say where it is")
-    if not path.is_dir():
-        raise InputError(f"{folder} refers to a backbone at {path}, which is no folder; give backbone_path")
-    hashes = weights_sha256(path)
-    for name, digest in reference['sha256'].items():
+    base = Path(path) if path else (project_root()/recorded).resolve()
+    if not path and not base.is_relative_to(root):
+        raise InputError(f"{folder} was trained on weights at {recorded}, outside {root}; "
+                         f"give {key} to say where they are")
+    if not base.is_dir():
+        raise InputError(f"{folder} was trained on weights at {base}, which is no folder; "
+                         f"give {key} to say where they are")
+    hashes = weights_sha256(base)
+    for name, digest in sorted({**dict.fromkeys(hashes, ''), **reference['sha256']}.items()):
         if hashes.get(name) != digest:
-            raise InputError(f"{path/name} is not the backbone that {folder} was trained on: "
-                             f"SHA-256 {str(hashes.get(name))[:12]}, wanted {digest[:12]}")
-    return path
+            raise InputError(f"{base/name} is not what {folder} was trained on: "
+                             f"SHA-256 {str(hashes.get(name))[:12]}, wanted {digest[:12] or 'no such file'}")
+    return base
