@@ -21,14 +21,15 @@ KEYS = {'lora': 'models.policy.base_path', 'critic': 'models.value_model.backbon
 
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
-    "A project folder with a policy and a Llama in storage/, and a LoRA and a critic that were trained on them."
+    "A project with a policy and a Llama in storage/, and a LoRA and a critic that were trained on them."
     home = tmp_path_factory.mktemp('project')
     storage = home/'storage'
     torch.manual_seed(0)
     MetaLlamaMTPAdapter.micro(64, 32, 3, 2, 64, 48, 2).save_pretrained(storage/'lora')
     LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
                                  intermediate_size=64)).save_pretrained(storage/'critic')
-    save_lora(add_lora(MetaLlamaMTPAdapter.from_pretrained(storage/'lora'), 2, 4., 0.), home/'received'/'lora')
+    policy = MetaLlamaMTPAdapter.from_pretrained(storage/'lora')
+    save_lora(add_lora(policy, 2, 4., 0.), home/'received'/'lora')
     ValueModel.from_pretrained(storage/'critic').freeze_backbone().save_pretrained(home/'received'/'critic')
     for kind in KEYS:
         os.symlink(storage/kind, home/f'outside-{kind}')
@@ -67,9 +68,10 @@ REFERENCES = { # how the base is named -> (change, what is said; None = it is op
     'a number': (lambda home, kind: moved(5), 'does not say on which weights'),
     'a NUL': (lambda home, kind: moved('storage/\0'), 'does not say on which weights'),
     'no hashes': (lambda home, kind: lambda r: r | {'sha256': {}}, 'does not say on which weights'),
-    'hashes of another form': (lambda home, kind: lambda r: r | {'sha256': [1]}, 'does not say on which weights'),
+    'hashes of another form': (lambda home, kind: lambda r: r | {'sha256': [1]},
+                               'does not say on which weights'),
     'no reference': (lambda home, kind: lambda r: {}, 'does not say on which weights'),
-    'another file': (lambda home, kind: lambda r: {'path': f'storage/{kind}', 'sha256': {'x': '0' * 64}},
+    'another file': (lambda home, kind: lambda r: {'path': f'storage/{kind}', 'sha256': {'x': '0'}},
                      'is not what'),
     'another hash': (lambda home, kind: lambda r: {'path': f'storage/{kind}',
                                                    'sha256': dict.fromkeys(r['sha256'], '0' * 64)}, 'is not what')}
@@ -99,7 +101,7 @@ def checkpoint(run, name='step-000001'):
     return write_folder(run/name, lambda part: (part/'wmtp.json').write_text('{"what": "critic"}'))
 
 
-@pytest.mark.parametrize('best', ['../../other/step-000001', '/etc', '..', 'step-000009', ['step-000001'], 7, None])
+@pytest.mark.parametrize('best', ['../../other/step-000001', '/etc', '..', 'step-000009', ['x'], 7, None])
 def test_a_name_of_the_best_checkpoint_leads_nowhere_else(best, tmp_path):
     own, other = checkpoint(tmp_path/'run'), checkpoint(tmp_path/'other')
     names = {'best': best, 'last': own.name}
@@ -124,7 +126,8 @@ def test_links_in_a_received_checkpoint_are_refused(tmp_path):
     with pytest.raises(InputError, match='model.safetensors is a link'): verify_checkpoint(folder)
     os.symlink(folder, tmp_path/'run'/'step-000002')
     (tmp_path/'run'/'checkpoints.json').write_text('{"best": "step-000002"}')
-    with pytest.raises(InputError, match='step-000002 is a link'): find_checkpoint(tmp_path/'run', tmp_path, 'key')
+    with pytest.raises(InputError, match='step-000002 is a link'):
+        find_checkpoint(tmp_path/'run', tmp_path, 'key')
 
 
 @pytest.mark.parametrize('shard', ['../other.safetensors', '/etc/hostname', '..', '.', 'sub/x.safetensors', ''])
