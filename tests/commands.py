@@ -31,22 +31,24 @@ def real(name, *args, settings=()):
             *arguments(args, settings)]
 
 
-def child(name, args, env, said):
-    "What the forked process does; `said` is a folder for what it prints."
+def child(name, args, env, said, first):
+    "What the forked process does, `first` before the command; `said` is a folder for what it prints."
     os.environ.update(env)
     os.chdir(ROOT)
     for descriptor, stream in ((1, 'stdout'), (2, 'stderr')):
         os.dup2(os.open(f'{said}/{stream}', os.O_WRONLY | os.O_CREAT), descriptor)
     import wmtp.cli
     sys.argv = [f'wmtp_{name}', *args]
+    if first: first()
     sys.exit(getattr(wmtp.cli, name)())
 
 
 class Running:
-    "A command that has been started."
-    def __init__(self, name, *args, settings=(), **env):
+    "A command that has been started; `prepare` is given the folder of its stdout and stderr."
+    def __init__(self, name, *args, settings=(), prepare=lambda said: None, first=None, **env):
         self.args, self.said = [name, *arguments(args, settings)], tempfile.TemporaryDirectory()
-        self.process = WARM.Process(target=child, args=(name, self.args[1:], env, self.said.name))
+        prepare(Path(self.said.name))
+        self.process = WARM.Process(target=child, args=(name, self.args[1:], env, self.said.name, first))
         # read when torch is loaded
         with mock.patch.dict(os.environ, OMP_NUM_THREADS='1'): forkserver.ensure_running()
         self.process.start()
@@ -68,7 +70,7 @@ class Running:
             raise TimeoutError(f"{' '.join(self.args)}: not finished after {timeout} s")
         out, err = (Path(self.said.name)/name for name in ('stdout', 'stderr'))
         return subprocess.CompletedProcess(self.args, self.process.exitcode,
-                                           *(p.read_text() if p.exists() else '' for p in (out, err)))
+                                           *(p.read_text() if p.is_file() else '' for p in (out, err)))
 
     def kill(self):
         self.process.kill()
@@ -88,9 +90,9 @@ def bits(folder):
     return weights[0].read_bytes(), (folder/'journal.jsonl').read_bytes()
 
 
-def run(name, *args, settings=(), **env):
+def run(name, *args, **options):
     "A command from begin to end."
-    return Running(name, *args, settings=settings, **env).wait()
+    return Running(name, *args, **options).wait()
 
 
 def run_ranks(name, *args, settings=(), n=2):

@@ -61,15 +61,15 @@ def evaluate(model, step):
     return {'valid/loss': (model(batch.x) - batch.x.sin()).square().mean()}
 
 
-def kill_at_disk_operation(number):
-    "SIGKILL this process just before its n-th fsync or rename: inside saves, before names, inside pruning."
+def signal_at_disk_operation(number, signum=signal.SIGKILL):
+    "Send a signal just before the n-th fsync or rename: inside saves, before names, inside pruning."
     calls = 0
 
     def counted(function):
         def call(*args, **kwargs):
             nonlocal calls
             calls += 1
-            if calls == number: os.kill(os.getpid(), signal.SIGKILL)
+            if calls == number: os.kill(os.getpid(), signum)
             return function(*args, **kwargs)
         return call
 
@@ -84,7 +84,8 @@ def limit_file_size(size):
 
 def run(request, rank=0):
     torch.set_num_threads(1)
-    if number := request.get('kill_at'): kill_at_disk_operation(number)
+    if number := request.get('kill_at'): signal_at_disk_operation(number)
+    if number := request.get('signal_at'): signal_at_disk_operation(number, request['signum'])
     n_ranks = request.get('ranks', 1)
     if n_ranks > 1:
         os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
@@ -97,13 +98,17 @@ def run(request, rank=0):
     model = nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Dropout(.1), nn.Linear(64, 1))
     if start[0]: load_weights(model, start[0])
 
+    def batch(n):
+        if n == request.get('signal_in_batch'): os.kill(os.getpid(), request['signum'])
+        return points(n, request.get('poison'), request.get('pause', 0.))
+
     def save_model(part):
         if (step := request.get('disk_full_at')) and f'-{step:06d}' in part.name: limit_file_size(100)
         save_weights(model, part)
 
     path = Path(request['folder'])
     trainer = Trainer(
-        model, loss, lambda n: points(n, request.get('poison'), request.get('pause', 0.)), counts,
+        model, loss, batch, counts,
         n_steps=40, n_batches=request.get('n_batches'), accumulation=request.get('accumulation', 2),
         learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5, evaluate=evaluate, eval_every_steps=10,
         save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'),
@@ -117,6 +122,7 @@ def forked(request, rank):
     "Fork one process of the run; its exit code is the command line's."
     if pid := os.fork(): return pid
     code, message = 1, ''
+    if request.get('nohup'): signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # to the end: a further signal while this one is reported must not change the exit code
     with StopSignals() as stop:
         try:

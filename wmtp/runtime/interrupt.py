@@ -52,9 +52,10 @@ class StopSignals:
     def abandon_after(self,
         n:int|None, # the signal that may end the block; None = none may
     ):
-        "A block of work that the n-th signal ends by `Abandoned`; at once, if that many have come already."
+        "Work that the n-th signal ends by `Abandoned`; at once if it has come already, at its end if work around it waits."
         outer, self.limit = self.limit, n
         try:
             if n is not None and self.count >= n: raise Abandoned
             yield
         finally: self.limit = outer
+        if outer is not None and self.count >= outer: raise Abandoned
