@@ -170,9 +170,7 @@ def test_without_a_jail_nothing_runs(policy, tmp_path):
     assert not (tmp_path/'run').exists()
 
 
-def test_check_and_help():
-    done = run('evaluate', '--check', '--set', 'generation.n_samples=50')
-    assert done.returncode == 0 and 'is good' in done.stdout, done.stderr
+def test_help():
     done = run('evaluate', '--help')
     assert done.returncode == 0 and 'torchrun' in done.stdout and 'exit codes' in done.stdout
 

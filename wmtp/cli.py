@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['ABOUT', 'MICRO', 'META', 'EXAMPLES', 'NEXT', 'examples', 'help_text', 'Arguments', 'make_parser', 'metric_line',
            'critic_lines', 'policy_lines', 'evaluation_lines', 'closing_lines', 'lowest', 'program_text', 'show_run',
-           'show_warning', 'memory_of_policy', 'run_command', 'ending', 'main', 'critic', 'baseline', 'verifiable',
-           'rho1', 'evaluate', 'command_line']
+           'show_warning', 'check_command', 'run_command', 'ending', 'main', 'critic', 'baseline', 'verifiable', 'rho1',
+           'evaluate', 'command_line']
 
 # %% ../nbs/6_runs/81_cli.ipynb #6a10e276
 import argparse
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -88,8 +89,22 @@ exit codes: 0 done, 1 the run failed, 2 bad arguments, configuration or data,
 
 # %% ../nbs/6_runs/81_cli.ipynb #12d80193
 class Arguments(argparse.ArgumentParser):
-    "A parser whose complaints may quote the names of strangers' files."
-    def error(self, message): super().error(visible(message))
+    "A parser whose complaints are one line, with what was probably meant."
+    def meant(self, word:str) -> str: # '; did you mean ...?', or nothing
+        "What an argument that is not known may stand for."
+        import difflib
+        options = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(word.partition('=')[0], options, 1) if word[0] == '-' else []
+        name = word.lstrip('-')
+        guess = near[0] if near else f'--set {name}' if '=' in word else f'--config {name}'
+        return f'; did you mean {guess}?' if near or '=' in word or word[0] != '-' else ''
+
+    def error(self, message:str):
+        "Say what is wrong and exit with code 2."
+        unknown = re.match(r'unrecognized arguments: (\S+)', message)
+        hint = self.meant(unknown[1]) if unknown else ''
+        warn(f'{self.prog}: error: {message}{hint} (see {self.prog} --help)')
+        self.exit(2)
 
 def make_parser(
     run:str, # a key of ABOUT
@@ -111,7 +126,8 @@ def make_parser(
                             "auto: from the last one in checkpoint.save_dir, if any")
         p.add_argument('--on-bad-row', choices=('error', 'skip'),
                        help='what to do with a bad line in a data file (data.on_bad_row)')
-    p.add_argument('--check', action='store_true', help='check the configuration, load nothing, and stop')
+    p.add_argument('--check', action='store_true', 
+                   help='show the configuration and all that is missing; load and make nothing')
     return p
 
 # %% ../nbs/6_runs/81_cli.ipynb #a6c01e94
@@ -227,28 +243,34 @@ def show_warning(message, category, *place, **options):
     "A library's warning to its user in one line; one to its developers is dropped."
     if issubclass(category, UserWarning): warn(f'warning: {message}')
 
-def memory_of_policy(cfg) -> list[str]:
-    "What training a policy as configured would need of memory; nothing for the other runs."
-    if cfg.run in ('critic', 'evaluate'): return []
-    from wmtp.pipelines.policy import memory_lines
-    return memory_lines(cfg)
 
 # %% ../nbs/6_runs/81_cli.ipynb #b50297e8
+def check_command(
+    config, # as typed
+    overrides:list, # [str] as after --set
+    run:str, # a key of ABOUT
+    resume, # as typed
+) -> int: # exit code 0; an `InputError` where the run could not start
+    "Print the merged configuration and what the run would find; nothing is loaded or made."
+    from wmtp.core import InputError
+    from wmtp.pipelines.check import check_run
+    lines, findings = check_run(config, overrides, run, resume)
+    say(*lines)
+    missing = [finding.what for finding in findings if not finding.good]
+    if missing: raise InputError(f"the run could not start: {', '.join(missing)}; see the lines with NO")
+    return 0
+
 def run_command(
     run:str, # a key of ABOUT
     args, # parsed arguments
     stop:StopSignals,
 ) -> int: # exit code
     "Check or run what was asked for."
-    from wmtp.config.load import check_paths, config_sha256, find_config, load_config
     on_bad_row = getattr(args, 'on_bad_row', None)
     overrides = args.set + ([f'data.on_bad_row={on_bad_row}'] if on_bad_row else [])
+    if args.check: return check_command(args.config, overrides, run, args.resume)
+    from wmtp.config.load import load_config
     cfg = load_config(args.config, overrides, run)
-    if args.check:
-        check_paths(cfg, strict=False)
-        file, sha256 = find_config(args.config, run), config_sha256(cfg)
-        say(f'{file} is good (config {sha256[:12]}); nothing was loaded', *memory_of_policy(cfg))
-        return 0
     run_function = getattr(import_module(f'wmtp.pipelines.{run}'), f'run_{run}')
     done = run_function(cfg, args.resume, stop, say)
     if done: show_run(done)

@@ -6,7 +6,7 @@
 __all__ = ['LIB_NAME', 'NULLS', 'UNRESOLVED', 'is_checkout', 'find_checkout', 'package_folder', 'project_root', 'expand_home',
            'resolve_path', 'is_uri', 'typed_path', 'config_folder', 'find_config', 'file_layers', 'parse_override',
            'merge_layers', 'resolved_values', 'run_layers', 'config_layers', 'config_with_origin', 'load_config',
-           'to_yaml', 'config_sha256', 'hub_hint', 'check_paths']
+           'to_yaml', 'config_sha256']
 
 # %% ../../nbs/appendix/config/00f_load.ipynb #c3e0c0d0
 import difflib
@@ -292,39 +292,3 @@ def config_sha256(
 ) -> str: # 64 hexadecimal digits
     "SHA-256 of the configuration's YAML text."
     return hashlib.sha256(to_yaml(cfg).encode()).hexdigest()
-
-# %% ../../nbs/appendix/config/00f_load.ipynb #29c0f878
-def _shipped_values(run, name): # what the shipped files say for a key
-    files = [config_folder()/'defaults.yaml', *sorted((config_folder()/run).glob('*.yaml'))]
-    return [_flat(read_yaml(f)).get(name) for f in files]
-
-def hub_hint(
-    path, # of a folder that does not exist
-) -> str: # the end of an error; empty for a path that does not look like owner/name
-    "How to fetch a model of Hugging Face's Hub."
-    owner = Path(path).parent
-    if owner.exists() or not owner.name or not owner.parent.is_dir(): return ''
-    name = Path(path).name
-    return (f'; a model of the Hub is fetched first: hf download {owner.name}/{name} '
-            f'--local-dir storage/models/{name}')
-
-def check_paths(
-    cfg:DictConfig,   # from `load_config`
-    strict:bool=True, # true = every path must exist; false = those named by shipped files need not
-):
-    "Raise `InputError`, naming the key, unless every path exists and is of the right kind."
-    as_written = _flat(OmegaConf.to_container(cfg))
-    for name, f in leaf_fields(SCHEMAS[cfg.run]).items():
-        kind, value = f.metadata.get('path'), OmegaConf.select(cfg, name)
-        if kind is None or value is None or is_uri(value, f): continue
-        path, written = resolve_path(value), as_written[name]
-        shown = written if is_interpolation(written) else path
-        if kind == 'new' and path.exists() and not path.is_dir():
-            raise InputError(f'{name}: {shown} is a file; wanted a folder')
-        right = {'file': path.is_file(), 'folder': path.is_dir(), 'run': path.is_dir(),
-                 'any': path.exists(), 'new': True}[kind]
-        forgiven = not strict and not path.exists() and value in _shipped_values(cfg.run, name)
-        if not (right or forgiven):
-            noun = {'any': 'file or folder', 'run': 'folder'}.get(kind, kind)
-            mend = f'; prepare it (storage/README.md) or give another with --set {name}=PATH'
-            raise InputError(f'{name}: there is no {noun} {shown}{hub_hint(Path(shown)) or mend}')

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, __version__
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ..config.load import hub_hint
+from ..config.paths import hub_hint
 from ..core import InputError, read_json
 from .lora import load_lora, lora_base, merge_lora
 from .mtp import MetaLlamaMTPAdapter, MetaLlamaMTPConfig

@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from ..config.load import check_paths, project_root, to_yaml
+from ..config.load import project_root, to_yaml
+from ..config.paths import check_paths
 from ..core import InputError, file_sha256, quiet, resolve_device, resolve_dtype
 from ..data.tokenizer import Tokenizer, load_tokenizer
 from ..evaluation.answers import FENCES

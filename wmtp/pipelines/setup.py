@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from ..config.load import check_paths, is_uri, project_root, resolve_path
+from ..config.load import is_uri, project_root, resolve_path
+from ..config.paths import check_paths
 from ..config.runs import SCHEMAS
 from ..config.schema import leaf_fields
 from ..core import InputError, derive_seed, multiplies_bfloat16, quiet, resolve_device, resolve_dtype
