@@ -180,6 +180,8 @@ def evaluation_lines(summary:dict) -> list[str]:
         lines.append(metric_line(f"the critic's choice of {n}", m('rerank/best_of_n'),
                                  ('blind', m('rerank/blind')), ('oracle', m('rerank/oracle'))))
     failures = ', '.join(f'{reason} {count}' for reason, count in summary['failures'].items())
+    warning = summary['cannot_be_judged']['warning']
+    if warning: lines.append(f'  warning: {warning}')
     return [*lines, f"  {'failures':36} {failures or 'none'}"]
 
 # %% ../nbs/6_runs/81_cli.ipynb #cf284bd1

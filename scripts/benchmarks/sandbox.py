@@ -13,8 +13,8 @@ from functools import partial
 from measure import median, table, timed
 
 from wmtp.evaluation.benchmarks import microcode_benchmark
-from wmtp.sandbox.client import by_calls, by_test
 from wmtp.sandbox.sandbox import Sandbox, self_test
+from wmtp.sandbox.verdicts import by_calls, by_test
 
 TEST = 'def check(candidate):\n    for i in range(10): assert candidate(i) == i + 1\ncheck(f)'
 

@@ -28,8 +28,8 @@ from ..core import InputError, RunError, file_sha256
 from ..data.collate import prompt_text
 from . import answers
 from ..prepare.tasks import file_tasks, mbpp_split, read_tasks
-from ..sandbox.client import Verdict
 from ..sandbox.sandbox import Sandbox, check_calls, check_program, default_sandbox
+from ..sandbox.verdicts import Verdict
 
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #fd1b1e89
 @dataclass(frozen=True)

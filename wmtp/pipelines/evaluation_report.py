@@ -15,7 +15,7 @@ from ..config.load import config_sha256
 from ..evaluation.benchmarks import Benchmark
 from ..evaluation.generate import Generation
 from ..evaluation.pass_at_k import summarise
-from ..evaluation.samples import failure_counts, reranking
+from ..evaluation.samples import failure_counts, reranking, unjudged
 from ..evaluation.speculative import acceptance
 from ..viz import program_html, report_html, small_figure
 
@@ -82,7 +82,8 @@ def evaluation_summary(
     return {'run': 'evaluate', 'seed': cfg.runtime.seed, 'benchmark': benchmark.describe(), 'model': about,
             'generation': OmegaConf.to_container(cfg.generation), **rules,
             'metrics': evaluation_metrics(cfg, rows, about['n_future']),
-            'failures': failure_counts(rows.verdicts), 'config_sha256': config_sha256(cfg)}
+            'failures': failure_counts(rows.verdicts), 'cannot_be_judged': unjudged(rows.verdicts),
+            'config_sha256': config_sha256(cfg)}
 
 # %% ../../nbs/6_runs/72d_evaluation_report.ipynb #f923ddc6
 def passes_figure(verdicts:list):
@@ -101,7 +102,9 @@ def evaluation_page(
     benchmark, metrics = summary['benchmark'], summary['metrics']
     model, n_samples = summary['model']['what'], summary['generation']['n_samples']
     title = f"{benchmark['name']}: {model}, {n_samples} samples, seed {summary['seed']}"
-    numbers = [*metrics.items(), *((f'failed: {reason}', n) for reason, n in summary['failures'].items()),
+    warning = summary['cannot_be_judged']['warning']
+    numbers = [*([('warning', warning)] if warning else []), *metrics.items(),
+               *((f'failed: {reason}', n) for reason, n in summary['failures'].items()),
                *((rule, str(benchmark[rule])) for rule in ('prompt_rule', 'stop', 'post_rule', 'test_rule')),
                ('rung', summary['sandbox']['rung'])]
     programs = []

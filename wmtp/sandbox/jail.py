@@ -103,7 +103,7 @@ def stand_in_library(
 ):
     "Enter the library and import from where this process stands, whatever the folders above it allow."
     os.chdir(library)
-    def from_here(path): return path.replace(library, '/proc/self/cwd', 1) if path.startswith(library) else path
+    def from_here(path): return f'/proc/self/cwd{path[len(library):]}' if path.startswith(library) else path
     sys.path[:] = map(from_here, sys.path)
     for module in list(sys.modules.values()):
         if hasattr(module, '__path__'): module.__path__ = [from_here(path) for path in module.__path__]

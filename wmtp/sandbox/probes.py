@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ANSWER', 'HONEST', 'FILE_PROBES', 'PROCESS_PROBES', 'KERNEL_PROBES', 'SEARCH', 'EXITS', 'LOOKALIKES',
            'FRAME_SEARCHES', 'FORGERIES', 'REPLACEMENTS', 'KINDS_OF_CHEAT', 'CHEATS', 'TIME', 'SPACE', 'MANY', 'PROBES',
-           'Probe', 'reaching', 'exhausting']
+           'MANY_COLLIDING', 'HARD_ANSWERS', 'SMALL_PACKETS', 'Probe', 'reaching', 'exhausting', 'answering']
 
 # %% ../../nbs/appendix/sandbox/68_probes.ipynb #2a08976b
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ PROCESS_PROBES = reaching({
     'fork': 'os.fork() or os._exit(0)', 'run a command': "subprocess.run(['/bin/true'], check=True)",
     'spawn a command': "os.posix_spawn('/bin/true', ['true'], {})",
     'start a thread': 'threading.Thread(target=print).start()',
-    'become another program': '''os.execv('/bin/sh', ['sh', '-c', """printf '["value", true]' >&3"""])''',
+    'become another program': '''os.execv('/bin/sh', ['sh', '-c', """printf '.["value", true]' >&3"""])''',
     'signal the parent': 'os.kill(parent, 0)', 'signal the server': 'os.kill(os.getppid(), 0)',
     'signal everybody': 'os.kill(-1, 0)',
     'queue a signal': 'numbered(129, 138, os.getppid(), 0, struct.pack("3i", 0, 0, -1) + bytes(116))',
@@ -163,15 +163,15 @@ FRAME_SEARCHES = {
     'read messages ahead': '''import os
 def f(x):
     os.set_blocking(3, False)
-    return os.read(3, 1 << 17).decode()''',
+    return os.read(3, 1 << 20).decode()''',
     'read its own memory': "def f(x): return open('/proc/self/mem').read()"}
 FORGERIES = {
     name: f'import os\n{statement}\ndef f(x): return x' for name, statement in {
-        'forge a verdict': '''for i in range(5): os.write(3, b'["end", "passed", ""]')''',
+        'forge a verdict': '''for i in range(5): os.write(3, b'.["end", "passed", ""]')''',
         'forge garbage': 'os.write(3, bytes(range(256)))',
-        'forge depth': "os.write(3, b'[' * 100000)",
-        'forge a broken jail': '''os.write(3, b'["jail", "x"]')''',
-        'forge code': '''os.write(3, b'["value", ["os.system", "true"]]')'''}.items()}
+        'forge depth': "os.write(3, b'.' + b'[' * 60000)",
+        'forge a broken jail': '''os.write(3, b'.["jail", "x"]')''',
+        'forge code': '''os.write(3, b'.["value", ["os.system", "true"]]')'''}.items()}
 
 # %% ../../nbs/appendix/sandbox/68_probes.ipynb #9dfa3ac4
 REPLACEMENTS = {
@@ -198,7 +198,7 @@ def f(x):
     'leave a thread': '''import os, threading, time
 def later():
     time.sleep(.1)
-    os.write(3, b'["end", "passed", ""]')
+    os.write(3, b'.["end", "passed", ""]')
 threading.Thread(target=later, daemon=True).start()
 def f(x): return x'''}
 KINDS_OF_CHEAT = EXITS, LOOKALIKES, FRAME_SEARCHES, FORGERIES, REPLACEMENTS
@@ -240,3 +240,52 @@ MANY = [exhausting('fork bomb', '''for _ in range(100):
         exhausting('nested source', "eval('(' * 10 ** 6)")]
 
 PROBES = FILE_PROBES + PROCESS_PROBES + KERNEL_PROBES + CHEATS + TIME + SPACE + MANY
+
+# %% ../../nbs/appendix/sandbox/68_probes.ipynb #e145142b
+def answering(name, message):
+    return Probe(name, 'cheat', f'''import os, json
+def value(*parts): return json.dumps(['value', *parts]).encode()
+def f(x):
+    message = {message}
+    for at in range(0, len(message), 1 << 16):
+        end = at + (1 << 16)
+        os.write(3, (b'+' if end < len(message) else b'.') + message[at:end])
+    while True: pass
+''')
+
+# multiples of 2 ** 61 - 1, whose hash is 0
+MANY_COLLIDING = "*(['int', hex((i << 61) - i)] for i in range(5, 30_000))"
+HARD_ANSWERS = [answering(name, message) for name, message in {
+    'a fraction of a billion digits': "value(['Fraction', '1e1000000000'])",
+    'a fraction of two long integers': "value(['Fraction', *(['int', '0x' + n * 400_000] for n in 'e7')])",
+    'a decimal of a billion digits': "value(['Decimal', '1E+1000000000'])",
+    'a decimal written otherwise': "value(['Decimal', '1' + '_0' * 400_000])",
+    'a million decimal digits': 'b\'["value", \' + b\'9\' * 1_000_000 + b\']\'',
+    'a million digits as text': "value(['int', '9' * 1_000_000])",
+    'a million hexadecimal digits': "value(['int', '0x' + 'f' * 1_000_000])",
+    'a float of a million digits': 'b\'["value", 0.\' + b\'1\' * 1_000_000 + b\']\'',
+    'a float beyond all': 'b\'["value", 1e999999999]\'',
+    'a set with one hash': f"value(['set', {MANY_COLLIDING}])",
+    'a dictionary with one hash':
+        f"value(['dict', *(x for key in [{MANY_COLLIDING}] for x in (key, 0))][:50_000])",
+    'keys that are equal': "value(['dict', *(x for _ in range(25_000) for x in (1, 0, True, 0, 1.0, 0))])",
+    'a set of NaN': "value(['set', *[float('nan')] * 100_000])",
+    'nested ten thousand times': "b'[' * 60_000 + b']' * 60_000",
+    'nested to the limit, wide':
+        "b'[\"value\", ' + b'[\"list\", ' * 90 + b'[\"list\"], ' * 80_000 + b'0' + b']' * 91",
+    'a quarter of a million lists': "value([[]] * 250_000)",
+    'a range without end': "value(['range', 0, ['int', hex(10 ** 5000)], 1])",
+    'half a surrogate': "value(chr(0xd800) * 100_000)", 'odd bytes': "value(['bytes', 'f' * 999_999])",
+    'a date after the last': "value(['date', 10 ** 9, 1, 1])",
+    'a class with a long name': "value(['as', 'x' * 500_000, 1, ['object', 'x', [], 0]])",
+    'an object that can do all': "value(['object', 'int', ['__eq__', '__call__', '__bool__'], 0])",
+    'an error of ten thousand classes': "value(['error', *map(str, range(10_000))])",
+    'an object for a message': "b'{' + b'\"a\": 1, ' * 100_000 + b'\"a\": 1}'",
+    'a change of an argument': "value(True, [0, ['list']])",
+    'calls back without end': """b'["call back", 0, ["tuple"], ["dict"]]'""",
+    'a message without end': "b'[' * (1 << 25)"}.items()]
+SMALL_PACKETS = Probe('packets of one byte', 'cheat', """import os
+def f(x):
+    while True: os.write(3, b'+[')
+""")
+HARD_ANSWERS.append(SMALL_PACKETS)

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core import InputError, RunError
-from .client import RUNGS, Server, Verdict, by_calls, by_test
+from ..core import RunError
+from .client import RUNGS, Server
 from .jail import JailError
 from .probes import ANSWER, HONEST, PROBES, Probe
-from .server import MESSAGE_BYTES
+from .verdicts import Verdict, by_calls, by_test
 
 # %% ../../nbs/appendix/sandbox/71_sandbox.ipynb #215886cf
 class Sandbox:
@@ -109,7 +109,7 @@ def planted_secret():
         os.chmod(folder, 0o777)
         secret, closed = Path(folder)/'secret', Path(folder)/'closed'
         closed.mkdir()
-        for file in (secret, closed/'file'): file.write_bytes(b'a password')
+        for file in (secret, closed/'file'): file.write_text('a password', encoding='utf-8')
         secret.chmod(0o666)
         closed.chmod(0)
         try: yield str(secret)
@@ -178,8 +178,4 @@ def check_calls(
     sandbox:Sandbox|None=None, # None = the pool of this process
 ) -> Verdict:
     "Does every call give its expected value, of the same type at every depth? Compared in this process."
-    length, most = sum(len(text) for text, _ in calls), MESSAGE_BYTES // 2
-    if length > most:
-        raise InputError(f'{len(calls)} calls of {length} characters; wanted at most {most}: ask in several '
-                         f'times')
     return (sandbox or default_sandbox()).run_verdict(by_calls, program, calls, timeout_s)
