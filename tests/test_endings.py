@@ -10,11 +10,15 @@ import sys
 import threading
 from functools import partial
 from importlib import import_module
+from pathlib import Path
+from unittest import mock
 
 import pytest
 from commands import ROOT, Running, bits, run
 from tiny import final_state
 
+from wmtp.cli import ending
+from wmtp.config import load
 from wmtp.data.tokenizer import load_tokenizer
 from wmtp.models.mtp import MetaLlamaMTPAdapter
 from wmtp.pipelines.setup import tiny_settings
@@ -222,3 +226,32 @@ def test_an_evaluation_is_stopped_by_each_signal_and_goes_on(tmp_path):
     for name in ('samples.jsonl', 'verdicts.jsonl', 'report.html'):
         assert (folder/name).read_bytes() == (whole/name).read_bytes()
     assert not list(folder.rglob('.part-*'))
+
+
+def test_what_belongs_to_others_is_passed_over(tmp_path, monkeypatch):
+    "A settings.ini in another alphabet, a folder, a circle of links, one that is closed; their configs/."
+    folders = [tmp_path/name/'work' for name in ('utf16', 'cp949', 'folder', 'circle', 'closed')]
+    for folder in folders: folder.mkdir(parents=True)
+    for folder, encoding in zip(folders, ('utf-16', 'cp949')):
+        (folder.parent/'settings.ini').write_text('[server]\nname = 설정\n', encoding=encoding)
+    (folders[2].parent/'settings.ini').mkdir()
+    (folders[3].parent/'settings.ini').symlink_to('settings.ini')
+    for folder in folders[:4]:
+        monkeypatch.chdir(folder)
+        assert load.project_root() == ROOT
+    monkeypatch.chdir(folders[4])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'read_bytes', mock.Mock(side_effect=PermissionError))
+        assert load.find_checkout(folders[4]) is None
+    (folders[4]/'configs').mkdir()
+    (folders[4]/'configs'/'defaults.yaml').write_text('theirs: 1\n')
+    monkeypatch.setattr(load, 'project_root', Path.cwd)
+    assert load.config_folder() == ROOT/'wmtp'/'configs'
+
+
+def test_a_name_that_the_locale_cannot_write_is_one_line(monkeypatch):
+    error = UnicodeEncodeError('latin-1', '/data/실험', 6, 8, 'ordinal not in range(256)')
+    assert ending(error)[1] == 1
+    monkeypatch.setattr(sys, 'getfilesystemencoding', lambda: 'iso8859-1')
+    word, code, line = ending(error)
+    assert (word, code) == ('error', 2) and line.endswith('of this locale, iso8859-1; set PYTHONUTF8=1')

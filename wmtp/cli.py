@@ -10,6 +10,7 @@ __all__ = ['ABOUT', 'MICRO', 'META', 'EXAMPLES', 'NEXT', 'examples', 'help_text'
 
 # %% ../nbs/6_runs/81_cli.ipynb #6a10e276
 import argparse
+import codecs
 import os
 import re
 import sys
@@ -288,9 +289,10 @@ def ending(
     if isinstance(error, Interrupted): return 'stopped', 130, error
     from wmtp.core import InputError, RunError
     if isinstance(error, InputError): return 'error', 2, error
-    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding():
+    locale = codecs.lookup(sys.getfilesystemencoding())
+    if isinstance(error, UnicodeEncodeError) and codecs.lookup(error.encoding) == locale:
         return 'error', 2, (f'{error.object!r} cannot be the name of a file in the encoding of this locale, '
-                            f'{error.encoding}; set PYTHONUTF8=1')
+                            f'{locale.name}; set PYTHONUTF8=1')
     return 'failed', 1, error if isinstance(error, RunError) else f'{type(error).__name__}: {error}'
 
 def main(

@@ -52,7 +52,7 @@ class StopSignals:
     def abandon_after(self,
         n:int|None, # the signal that may end the block; None = none may
     ):
-        "Work that the n-th signal ends by `Abandoned`; at its end, one that came within ends the work around it."
+        "Work that the n-th signal ends by `Abandoned`; one that came within may end the work around it."
         outer, self.limit = self.limit, n
         try:
             if n is not None and self.count >= n: raise Abandoned
