@@ -306,10 +306,16 @@ def main(
     if not debug: warnings.showwarning = show_warning
     with StopSignals() as stop:
         try:
-            with stop.abandon_after(1): return run_command(run, args, stop)
+            with stop.abandon_after(1):
+                from wmtp.config.secrets import hidden_output
+                with hidden_output(): return run_command(run, args, stop)
         except (Exception, KeyboardInterrupt) as e:
             word, code, line = ending(e)
-            if debug and code != 130: say(*traceback.format_exc().splitlines(), out=sys.stderr)
+            if not isinstance(e, KeyboardInterrupt): # then perhaps nothing was loaded
+                from wmtp.config.secrets import hide_credentials
+                line = hide_credentials(line)
+                trace = hide_credentials(traceback.format_exc()).splitlines()
+                if debug and code != 130: say(*trace, out=sys.stderr)
             warn(f'wmtp_{run}: {word}: {line}')
     return code
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ENVIRONMENT', 'SHORTEST', 'WORDS', 'PLACEHOLDER', 'TOKEN', 'CREDENTIALS', 'HOST', 'ADDRESS', 'FORMS',
            'SECRET_VARIABLES', 'IN_TEXT', 'resolve_env', 'is_secret', 'spellings', 'hide', 'HidingStream',
-           'carelessly_read', 'refuse_credentials', 'shown_address', 'check_address', 'has_credentials',
-           'check_transport', 'check_environment_uri', 'known_credentials', 'hide_credentials']
+           'hidden_output', 'carelessly_read', 'refuse_credentials', 'shown_address', 'check_address',
+           'has_credentials', 'check_transport', 'check_environment_uri', 'known_credentials', 'hide_credentials']
 
 # %% ../../nbs/appendix/config/00e_secrets.ipynb #97e5fa10
 import html
@@ -14,7 +14,9 @@ import ipaddress
 import json
 import os
 import re
+import sys
 import unicodedata
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -77,6 +79,11 @@ class HidingStream:
     def __getattr__(self, name): return getattr(self.stream, name)
     def write(self, text:str) -> int: return self.stream.write(hide(text))
     def writelines(self, lines): self.stream.writelines(map(hide, lines))
+
+@contextmanager
+def hidden_output():
+    "Inside the block stdout and stderr hide values of the environment."
+    with redirect_stdout(HidingStream(sys.stdout)), redirect_stderr(HidingStream(sys.stderr)): yield
 
 # %% ../../nbs/appendix/config/00e_secrets.ipynb #41bf5148
 PLACEHOLDER = re.compile(r'\$\{[^{}]*\}')

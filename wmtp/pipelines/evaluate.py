@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from ..config.load import project_root, to_yaml
 from ..config.paths import check_paths
+from ..config.secrets import hide
 from ..core import InputError, file_sha256, quiet, resolve_device, resolve_dtype
 from ..data.tokenizer import Tokenizer, load_tokenizer
 from ..evaluation.answers import FENCES
@@ -242,8 +243,8 @@ def write_results(cfg, folder:Path, summary:dict, rows:EvaluationRows, copy:MLfl
     "Write the files a reader wants, and hand them to MLflow."
     for name, lines in (('samples', rows.samples), ('verdicts', rows.verdicts)):
         replace_text(folder/f'{name}.jsonl', ''.join(json.dumps(line) + '\n' for line in lines))
-    replace_text(folder/'summary.json', json.dumps(summary, indent=1, allow_nan=False) + '\n')
-    replace_text(folder/'report.html', evaluation_page(summary, rows, cfg.report.n_examples))
+    replace_text(folder/'summary.json', hide(json.dumps(summary, indent=1, allow_nan=False)) + '\n')
+    replace_text(folder/'report.html', hide(evaluation_page(summary, rows, cfg.report.n_examples)))
     Tracker(folder, 0).log(0, {f'eval/{name}': x for name, x in summary['metrics'].items() if x is not None})
     for name in ('summary.json', 'report.html', 'samples.jsonl', 'verdicts.jsonl') if copy else ():
         copy.log_artifact(folder/name)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from ..config.secrets import hide
 from ..core import InputError, quiet
 from ..data.sampling import eval_batches
 from ..data.tokenizer import load_tokenizer
@@ -77,7 +78,7 @@ def score_training_data(
                 yield int(number), labels, nll
     return write_reference_losses(path, rows(), data_sha256=setup.data_sha256['train'],
                                   tokenizer_sha256=setup.tokenizer.sha256,
-                                  max_length=cfg.data.max_length, reference=cfg.models.reference.path)
+                                  max_length=cfg.data.max_length, reference=hide(cfg.models.reference.path))
 
 def reference_scores(
     setup:RunSetup,

@@ -16,6 +16,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ..config.load import config_sha256, to_yaml
+from ..config.secrets import hide
 from .handoff import git_commit, read_about
 from .setup import RunSetup, mlflow_place
 from ..runtime.checkpoint import Checkpoints, finite, read_names, replace_text
@@ -111,8 +112,8 @@ def judge_best(setup:RunSetup, recipe:Recipe, result, folder:Path, mlflow_run_id
                'checkpoint': {'best': str(best), 'last': str(folder/names['last'])},
                'mlflow_run_id': mlflow_run_id,
                'data_sha256': setup.data_sha256['train'], 'config_sha256': config_sha256(cfg)}
-    replace_text(folder/'summary.json', json.dumps(summary, indent=1, allow_nan=False) + '\n')
-    replace_text(folder/'report.html', page)
+    replace_text(folder/'summary.json', hide(json.dumps(summary, indent=1, allow_nan=False)) + '\n')
+    replace_text(folder/'report.html', hide(page))
     return RunResult(summary, programs, folder)
 
 # %% ../../nbs/6_runs/59c_run.ipynb #83e76abc
