@@ -43,7 +43,7 @@ def open_reference(
     packing:bool=False, # programs share rows, if the reference is an MTP network
     max_length:int=0, # ids a row may have
 ) -> Callable: # score(batch) -> [batch, seq] float32 nats, state-indexed
-    "The reference's loss of each choice of a batch, as a function; an `InputError` where it cannot read them."
+    "The reference's loss of each choice of a batch, as a function; an `InputError` where it cannot be."
     folder = Path(folder)
     check_same_ids(reference_tokenizer(folder, tokenizer).sha256, tokenizer.sha256,
                    f'the reference in {folder}')
