@@ -69,7 +69,7 @@ def test_a_deleted_experiment_is_said_to_be_deleted(tmp_path):
 def test_secrets_are_not_tracked():
     import subprocess
     from commands import ROOT
-    ignored = ['.env', '.env.vessl', 'mlruns/x', 'mlflow.db', 'storage/mlflow/mlflow.db', 'storage/checkpoints/x']
+    ignored = ['.env', '.env.vessl', 'mlruns/x', 'mlflow.db', 'storage/mlflow/mlflow.db', 'storage/runs/x']
     done = subprocess.run(['git', 'check-ignore', *ignored], cwd=ROOT, capture_output=True, text=True)
     if not os.path.exists(ROOT/'.git'): pytest.skip('no checkout')
     assert done.stdout.split() == ignored

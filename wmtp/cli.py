@@ -319,25 +319,12 @@ def main(
             warn(f'wmtp_{run}: {word}: {line}')
     return code
 
-def critic() -> int:
-    "The console script wmtp_critic."
-    return main('critic')
-
-def baseline() -> int:
-    "The console script wmtp_baseline."
-    return main('baseline')
-
-def verifiable() -> int:
-    "The console script wmtp_verifiable."
-    return main('verifiable')
-
-def rho1() -> int:
-    "The console script wmtp_rho1."
-    return main('rho1')
-
-def evaluate() -> int:
-    "The console script wmtp_evaluate."
-    return main('evaluate')
+# the console scripts wmtp_critic and its sisters
+def critic() -> int: return main('critic')
+def baseline() -> int: return main('baseline')
+def verifiable() -> int: return main('verifiable')
+def rho1() -> int: return main('rho1')
+def evaluate() -> int: return main('evaluate')
 
 # %% ../nbs/6_runs/81_cli.ipynb #d299c8c1
 def command_line(
