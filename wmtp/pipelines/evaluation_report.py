@@ -62,13 +62,13 @@ def evaluation_metrics(
     return metrics
 
 def evaluation_rules(
-    rung:str, # of the sandbox
+    limits:dict, # under which programs ran: rung, python, timeout_s, memory_mib
     references:dict, # from `check_references`
-    critic:dict|None, # what the critic that chose says about itself
+    critic:dict|None, # what the critic that chose says about itself, with its sha256 and its backbone's
 ) -> dict: # JSON-ready
     "What the numbers rest on beside model and benchmark: the jail, the reference solutions, the critic."
-    names = ('class_prior', 'data_sha256', 'step')
-    return {'sandbox': {'rung': rung, 'references': references},
+    names = ('sha256', 'backbone_sha256', 'class_prior', 'data_sha256', 'step')
+    return {'sandbox': {**limits, 'references': references},
             'critic': critic and {name: critic.get(name) for name in names}}
 
 def evaluation_summary(
@@ -103,10 +103,11 @@ def evaluation_page(
     model, n_samples = summary['model']['what'], summary['generation']['n_samples']
     title = f"{benchmark['name']}: {model}, {n_samples} samples, seed {summary['seed']}"
     warning = summary['cannot_be_judged']['warning']
+    limits = ('rung', 'python', 'timeout_s', 'memory_mib')
     numbers = [*([('warning', warning)] if warning else []), *metrics.items(),
                *((f'failed: {reason}', n) for reason, n in summary['failures'].items()),
                *((rule, str(benchmark[rule])) for rule in ('prompt_rule', 'stop', 'post_rule', 'test_rule')),
-               ('rung', summary['sandbox']['rung'])]
+               *((limit, summary['sandbox'][limit]) for limit in limits)]
     programs = []
     for reason in summary['failures']:
         failed = [(s, v) for s, v in zip(rows.samples, rows.verdicts) if v['reason'] == reason]

@@ -7,7 +7,6 @@ __all__ = ['INDEX_CONVENTION', 'git_commit', 'drawn_prior', 'save_model', 'find_
            'check_same_ids', 'check_critic', 'check_weighing_critic', 'open_critic']
 
 # %% ../../nbs/6_runs/59b_handoff.ipynb #3fd1f4b3
-import json
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,11 +15,12 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..config.load import config_sha256, project_root
-from ..core import InputError
+from ..core import InputError, file_sha256, read_json
 from ..models.value_model import ValueModel
+from .identity import model_sha256
 from .setup import RunSetup, mlflow_place
 from ..runtime.artifact import fetch_artifact
-from ..runtime.checkpoint import read_names, verify_checkpoint
+from ..runtime.checkpoint import MANIFEST, check_step, read_names, verify_checkpoint
 from ..value_weighting.anchored import ANCHORED
 
 # %% ../../nbs/6_runs/59b_handoff.ipynb #c4e70961
@@ -46,7 +46,7 @@ def metadata(self:RunSetup) -> dict: # JSON-ready, for wmtp.json
             'tokenizer_sha256': self.tokenizer.sha256,
             'class_prior': drawn_prior(self.plan), 'git_commit': git_commit(),
             'data_sha256': self.data_sha256,
-            'config_sha256': config_sha256(self.cfg), 'same_run': self.identity}
+            'config_sha256': config_sha256(self.cfg), 'identity': self.identity}
 
 def save_model(setup:RunSetup, model, folder):
     "Write model and tokenizer into a checkpoint folder."
@@ -65,6 +65,7 @@ def find_checkpoint(
     folder = fetch_artifact(source, cache, mlflow_place(tracking_uri)[0]) if is_address else Path(source)
     folder = saved_checkpoint(folder, key)
     verify_checkpoint(folder)
+    check_step(folder)
     return folder
 
 def saved_checkpoint(
@@ -84,7 +85,7 @@ def saved_checkpoint(
 
 def read_about(folder:Path) -> dict:
     "What a checkpoint says about itself."
-    return json.loads((folder/'wmtp.json').read_text(encoding='utf-8'))
+    return read_json(folder/'wmtp.json', 'a checkpoint of wmtp')
 
 # %% ../../nbs/6_runs/59b_handoff.ipynb #e2117075
 def check_same_ids(
@@ -135,12 +136,14 @@ def open_critic(
     policy_sha256:str, # of the policy's tokenizer
     device,
     check=check_critic, # check(about, policy_sha256, where)
-) -> tuple[ValueModel, dict]: # in evaluation mode, without gradients; what it says about itself
+) -> tuple[ValueModel, dict, dict]: # in evaluation mode; what it says about itself; contents by key
     "The critic that a configuration names; an `InputError` where `check` refuses it."
-    key = 'models.value_model.checkpoint_path'
+    key, backbone_key = 'models.value_model.checkpoint_path', 'models.value_model.backbone_path'
     with tempfile.TemporaryDirectory() as cache:
         folder = find_checkpoint(paths[key], cache, key, cfg.mlflow.tracking_uri)
         about = read_about(folder)
         check(about, policy_sha256, folder)
-        critic = ValueModel.from_checkpoint(folder, paths['models.value_model.backbone_path'])
-    return critic.eval_mode().to(device), about
+        critic = ValueModel.from_checkpoint(folder, paths[backbone_key])
+        backbone = critic.backbone_source # None where the checkpoint holds it
+        contents = {key: file_sha256(folder/MANIFEST), backbone_key: backbone and model_sha256(backbone)}
+    return critic.eval_mode().to(device), about, contents

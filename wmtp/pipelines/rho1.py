@@ -84,13 +84,16 @@ def reference_scores(
     setup:RunSetup,
 ) -> Callable: # score(batch, rows) -> [batch, seq] float32 nats, state-indexed
     "The reference's losses of a batch with these rows, from the model or from the file, as configured."
+    losses_key = 'models.reference.losses_path'
     if setup.cfg.models.reference.path is not None:
+        setup.contents[losses_key] = None
         score = open_run_reference(setup)
         return lambda batch, rows: score(batch)
-    losses = open_reference_losses(setup.paths['models.reference.losses_path'],
+    losses = open_reference_losses(setup.paths[losses_key],
                                    data_sha256=setup.data_sha256['train'],
                                    tokenizer_sha256=setup.tokenizer.sha256,
                                    max_length=setup.cfg.data.max_length)
+    setup.contents[losses_key] = losses.header['content_sha256']
     return lambda batch, rows: read_losses(losses, setup.train.numbers[rows].tolist(), batch.labels)
 
 # %% ../../nbs/6_runs/63_rho1.ipynb #6b589a83

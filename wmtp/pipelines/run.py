@@ -18,12 +18,13 @@ from omegaconf import OmegaConf
 from ..config.load import config_sha256, to_yaml
 from ..config.secrets import hide
 from .handoff import git_commit, read_about
+from .identity import check_same_run
 from .setup import RunSetup, mlflow_place
 from ..runtime.checkpoint import Checkpoints, finite, read_names, replace_text
 from ..runtime.distributed import broadcast
 from ..runtime.interrupt import Interrupted, StopSignals
 from ..runtime.journal import Tracker, read_journal
-from ..runtime.resume import check_same_run, prepare_run_folder
+from ..runtime.resume import prepare_run_folder
 from ..runtime.tracking import MLflowCopy
 from ..runtime.trainer import Trainer, resumed_rows
 
@@ -36,7 +37,7 @@ def open_run_folder(
     held = prepare_run_folder(setup.paths['checkpoint.save_dir'], resume) if setup.rank == 0 else None
     checkpoint, folder = broadcast(held and (held.checkpoint, held.path))
     if checkpoint:
-        check_same_run(read_about(checkpoint)['same_run'], setup.identity)
+        check_same_run(read_about(checkpoint).get('identity'), setup.identity, checkpoint)
         setup.log(f"going on from {checkpoint}")
     if held and held.moved: setup.log(f"the earlier run in {folder} is now {held.moved}")
     if held: replace_text(folder/'run.yaml', to_yaml(setup.cfg))

@@ -10,7 +10,8 @@ __all__ = ['TINY_TRAINING', 'TINY_CRITIC', 'TINY_POLICY', 'TINY_EVALUATION', 'Pr
 # %% ../../nbs/6_runs/59_setup.ipynb #f6b48e3d
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ from ..data.sampling import BatchPlan
 from ..data.schema import ReadReport
 from ..data.tokenizer import load_tokenizer
 from ..data.twins import find_twins
+from ..models.weights import dtype_name
+from .identity import run_identity
 from ..rows.index import IndexedExamples, IndexedRows, open_index
 from ..runtime.distributed import count_steps, join_processes
 from ..runtime.tracking import resolve_tracking
@@ -181,17 +184,20 @@ class RunSetup:
     n_batches:int # micro-batches of all ranks
     n_steps:int # optimizer steps
     log:Callable # takes one line for a person
+    contents:dict = field(default_factory=dict) # key -> hash of what a recipe has opened there, or None
 
     @property
     def data_sha256(self) -> dict:
         return {'train': self.train.report.sha256, 'valid': self.valid.report.sha256}
 
-    @property
-    def identity(self) -> dict:
+    @cached_property
+    def identity(self) -> dict: # asked for when the recipe is complete
         "What must not differ when a run goes on."
-        return {'config': OmegaConf.to_container(self.cfg), 'data_sha256': self.data_sha256,
-                'tokenizer_sha256': self.tokenizer.sha256, 'world_size': self.n_ranks,
-                'dtype': str(self.dtype).removeprefix('torch.')}
+        own = {f'data.{side}': sha256 for side, sha256 in self.data_sha256.items()}
+        own['tokenizer.path'] = self.tokenizer.sha256
+        facts = {'runtime.device': self.device.type, 'runtime.dtype': dtype_name(self.dtype),
+                 'world_size': self.n_ranks}
+        return run_identity(self.cfg, self.paths, own | self.contents, facts)
 
     def autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)

@@ -36,7 +36,8 @@ def open_weighing_critic(
     "The critic of a verifiable run, checked against the policy's tokenizer and the weighting."
     cfg, w = setup.cfg, setup.cfg.weighting
     check = partial(check_weighing_critic, advantage=w.advantage, gamma=w.gamma)
-    critic, about = open_critic(cfg, setup.paths, setup.tokenizer.sha256, setup.device, check)
+    critic, about, contents = open_critic(cfg, setup.paths, setup.tokenizer.sha256, setup.device, check)
+    setup.contents |= contents
     longest = critic.backbone.config.max_position_embeddings
     if longest < cfg.data.max_length:
         raise InputError(f"data.max_length is {cfg.data.max_length}, the critic reads at most {longest} "
