@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 from ..core import InputError
+from .checkpoint import verify_checkpoint
 from .refusal import place_of, redact
-from .tracking import mlflow_client
+from .tracking import manifest_tag, mlflow_client
 
 # %% ../../nbs/appendix/tracking/51b_artifact.ipynb #2c312cb6
 def parse_run_uri(
@@ -29,18 +30,24 @@ def fetch_artifact(
     uri:str, # runs:/<id>/<artifact path>
     folder, # existing; the files go below it
     tracking_uri:str, # from `resolve_tracking`
-) -> Path: # local folder with the artifact's files
-    "The artifact that an address names, downloaded; an `InputError` where there is none."
+) -> Path: # local folder with the checkpoint's files
+    "The checkpoint that an address names, downloaded; an `InputError` unless it is what its run logged."
     from mlflow.exceptions import MlflowException
     run_id, path = parse_run_uri(uri)
     client = mlflow_client(tracking_uri)
-    try: client.get_run(run_id)
+    try: tags = client.get_run(run_id).data.tags
     except MlflowException as e:
         raise InputError(f"{uri}: no such run at {place_of(tracking_uri)} ({redact(e)}); set "
                          f"MLFLOW_TRACKING_URI to the server that has it") from None
     if not client.list_artifacts(run_id, path):
         raise InputError(f"{uri}: the run has no folder {path}; it is written when a run finishes, list them "
                          f"with `mlflow artifacts list --run-id {run_id}`")
-    try: return Path(client.download_artifacts(run_id, path, str(folder)))
+    if manifest_tag(path) not in tags:
+        raise InputError(f"{uri}: the run has not recorded the manifest of {path}; wanted a checkpoint that "
+                         "a run of wmtp has logged itself")
+    try: fetched = Path(client.download_artifacts(run_id, path, str(folder)))
     except (MlflowException, OSError) as e:
         raise InputError(f"{uri} cannot be downloaded: {redact(e)}") from None
+    try: verify_checkpoint(fetched, tags[manifest_tag(path)])
+    except InputError as e: raise InputError(f"{uri} is not what the run has logged: {e}") from None
+    return fetched

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLIENT_SETTINGS', 'metric_name', 'resolve_tracking', 'mlflow_client', 'find_run', 'create_run', 'flatten',
-           'log_configuration', 'read_points', 'steps_of', 'log_points', 'log_missing', 'MLflowCopy']
+           'log_configuration', 'read_points', 'steps_of', 'log_points', 'log_missing', 'MLflowCopy', 'manifest_tag']
 
 # %% ../../nbs/appendix/tracking/51_tracking.ipynb #9826b2ee
 import json
@@ -231,6 +231,12 @@ def connect(self:MLflowCopy):
     self.client, self.run_id = client, run_id
 
 # %% ../../nbs/appendix/tracking/51_tracking.ipynb #3a124c64
+def manifest_tag(
+    path:str, # of an artifact that is a checkpoint
+) -> str:
+    "The tag under which a run records the SHA-256 of that checkpoint's manifest."
+    return f'wmtp.manifest_sha256/{path}'
+
 @patch
 def sync(self:MLflowCopy, status:str|None=None):
     "Log what is new; with a final `status`, log whatever the server lacks and close the MLflow run."
@@ -243,6 +249,8 @@ def sync(self:MLflowCopy, status:str|None=None):
         path, name = self.uploads[0]
         upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         upload(self.run_id, str(path), name)
+        if name and (path/MANIFEST).is_file():
+            self.client.set_tag(self.run_id, manifest_tag(name), file_sha256(path/MANIFEST))
         self.uploads.popleft()
     if status is None: return
     if n_missing := log_missing(self.client, self.folder, self.run_id)[1]:
