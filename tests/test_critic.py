@@ -160,7 +160,7 @@ def test_resuming_with_other_data_is_refused(whole, tmp_path, capsys):
     shutil.copytree(whole[0], tmp_path/'run')
     changed = tiny(tmp_path/'run', f'data.valid={MICROCODE}/valid.jsonl.gz')
     assert main('critic', ['--resume', 'auto', '--set', *changed]) == 2
-    assert 'data_sha256.valid' in capsys.readouterr().err
+    assert 'data.valid sha256' in capsys.readouterr().err
 
 
 MISTAKES = {
