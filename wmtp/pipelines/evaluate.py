@@ -25,7 +25,7 @@ import torch
 from ..config.load import project_root, to_yaml
 from ..config.paths import check_paths
 from ..config.secrets import hide
-from ..core import InputError, file_sha256, quiet, resolve_device, resolve_dtype
+from ..core import InputError, file_sha256, quiet, read_json, resolve_device, resolve_dtype
 from ..data.tokenizer import Tokenizer, load_tokenizer
 from ..evaluation.answers import FENCES
 from ..evaluation.benchmarks import Benchmark, check_references, load_benchmark
