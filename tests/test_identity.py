@@ -105,7 +105,7 @@ def tiny(run, folder, *changes):
 
 @pytest.fixture(scope='module')
 def given(tmp_path_factory):
-    "A critic, a policy to start from or to compare with, data and tokenizer, each a copy that may be replaced."
+    "A critic, a policy to start from or compare with, data, tokenizer: copies that may be replaced."
     home, microcode = tmp_path_factory.mktemp('given'), project_root()/'storage/datasets/microcode'
     shutil.copy(microcode/'test.jsonl.gz', home)
     shutil.copy(microcode/'tokenizer.model', home)
