@@ -245,7 +245,7 @@ class Jail:
         if rung == 'namespaces': private_root(readable)
         self.memory, self.filter = memory, seccomp_filter(platform.machine())
         self.uid = uid if os.geteuid() == 0 and {CAP_SETUID, CAP_SETGID} <= able else None
-        self.library = readable[0] if self.uid and not others_reach(readable[0]) else None
+        if self.uid and not others_reach(readable[0]): stand_in_library(readable[0])
         own_root = rung == 'namespaces' or rung == 'bubblewrap' and not abi
         if own_root and os.geteuid() == 0 and not self.uid:
             raise JailError('root may not become another user here')
@@ -264,7 +264,6 @@ def enter(
     "Lock this process in, for good; `OSError` if a layer fails, and then nothing may be run."
     os.setsid()
     set_limits(limits(self.memory, cpu_s))
-    if self.library: stand_in_library(self.library)
     drop_user(self.uid)
     call('prctl', DUMPABLE, 0, 0, 0, 0)
     call('prctl', PDEATHSIG, signal.SIGKILL, 0, 0, 0)
