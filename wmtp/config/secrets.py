@@ -113,7 +113,7 @@ def refuse_credentials(
             refuse_credentials(str(k), source, f'a key of {name or "it"}')
             refuse_credentials(v, source, f'{name}.{k}'.strip('.'))
     elif isinstance(value, str) and CREDENTIALS.search(carelessly_read(value)):
-        raise InputError(f'{source}: {name} holds credentials (before an @, or as in ?token=...); take them '
+        raise InputError(f'{source}: {name} holds credentials (before an @, or a token after a ?); take them '
                          'out and set MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN')
 
 # %% ../../nbs/appendix/config/00e_secrets.ipynb #f326343f
