@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ABOUT', 'MICRO', 'META', 'EXAMPLES', 'NEXT', 'examples', 'help_text', 'Arguments', 'make_parser', 'metric_line',
            'critic_lines', 'policy_lines', 'evaluation_lines', 'closing_lines', 'lowest', 'program_text', 'show_run',
-           'show_warning', 'check_command', 'run_command', 'ending', 'main', 'critic', 'baseline', 'verifiable', 'rho1',
-           'evaluate', 'command_line']
+           'show_warning', 'run_command', 'ending', 'main', 'critic', 'baseline', 'verifiable', 'rho1', 'evaluate',
+           'command_line']
 
 # %% ../nbs/6_runs/81_cli.ipynb #6a10e276
 import argparse
@@ -248,21 +248,6 @@ def show_warning(message, category, *place, **options):
 
 
 # %% ../nbs/6_runs/81_cli.ipynb #b50297e8
-def check_command(
-    config, # as typed
-    overrides:list, # [str] as after --set
-    run:str, # a key of ABOUT
-    resume, # as typed
-) -> int: # exit code 0; an `InputError` where the run could not start
-    "Print the merged configuration and what the run would find; nothing is loaded or made."
-    from wmtp.core import InputError
-    from wmtp.pipelines.check import check_run
-    lines, findings = check_run(config, overrides, run, resume)
-    say(*lines)
-    missing = [finding.what for finding in findings if not finding.good]
-    if missing: raise InputError(f"the run could not start: {', '.join(missing)}; see the lines with NO")
-    return 0
-
 def run_command(
     run:str, # a key of ABOUT
     args, # parsed arguments
@@ -271,7 +256,12 @@ def run_command(
     "Check or run what was asked for."
     on_bad_row = getattr(args, 'on_bad_row', None)
     overrides = args.set + ([f'data.on_bad_row={on_bad_row}'] if on_bad_row else [])
-    if args.check: return check_command(args.config, overrides, run, args.resume)
+    if args.check:
+        from wmtp.pipelines.check import check_run, refuse_missing
+        lines, findings = check_run(args.config, overrides, run, args.resume)
+        say(*lines)
+        refuse_missing(findings)
+        return 0
     from wmtp.config.load import load_config
     cfg = load_config(args.config, overrides, run)
     run_function = getattr(import_module(f'wmtp.pipelines.{run}'), f'run_{run}')
