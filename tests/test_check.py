@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from commands import run
+from omegaconf import OmegaConf
 
 from wmtp.config.load import config_sha256, load_config
 from wmtp.data.tokenizer import load_tokenizer
 from wmtp.pipelines.handoff import INDEX_CONVENTION
+from wmtp.pipelines.identity import protected_keys
 
 ROOT = Path(__file__).parents[1]
 TOKENIZER = ROOT/'storage'/'datasets'/'microcode'/'tokenizer.model'
@@ -115,7 +117,9 @@ def test_what_is_there_and_does_not_fit_is_found_by_its_metadata(name, models, t
 
 def test_going_on_is_checked_too(models, tmp_path):
     save_dir = tmp_path/'run'
-    saved = hollow(save_dir/'step-000010', {}, same_run={'config': {'run': 'critic', 'runtime': {'seed': 1}}})
+    cfg = load_config(None, [*models['critic'], 'runtime.seed=1'])
+    identity = {key: OmegaConf.select(cfg, key) for key in protected_keys('critic')}
+    saved = hollow(save_dir/'step-000010', {}, identity=identity)
     (save_dir/'checkpoints.json').write_text('{"best": null, "last": "step-000010"}')
     for resume, fault in (('auto', 'cannot resume: '), (saved, 'runtime.seed 1 -> 0'),
                           (tmp_path/'nowhere', 'nowhere is not a folder'),

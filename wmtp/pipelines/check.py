@@ -36,19 +36,19 @@ from .critic import check_critic_sizes
 from .evaluate import evaluation_folder
 from .handoff import check_critic, check_same_ids, check_weighing_critic, read_about
 from .handoff import saved_checkpoint
+from .identity import check_same_run, protected_keys
 from .policy import check_policy_sizes, memory_lines, policy_config
 from .rho1 import reference_tokenizer
 from .setup import absolute_paths, configured_dtype
 from ..runtime.checkpoint import STEP_NAME, step_folders
 from ..runtime.distributed import launched
-from ..runtime.resume import check_claim, check_same_run, flatten
-from ..runtime.tracking import resolve_tracking
+from ..runtime.resume import check_claim
+from ..runtime.tracking import flatten, resolve_tracking
 
 # %% ../../nbs/6_runs/80_check.ipynb #c8cf93ef
 def layer_name(source:str, value) -> str: # source = a file or --set; value as written
     "The layer that a value comes from, as a comment names it."
-    file = Path(project_root()/source)
-    name = file.name if file.is_relative_to(config_folder()) else source
+    name = Path(source).name if (project_root()/source).is_relative_to(config_folder()) else source
     return name + (', environment' if isinstance(value, str) and '${oc.env:' in value else '')
 
 def yaml_with_origin(
@@ -146,9 +146,7 @@ def check_writable(folder:Path): # exists or will be made
     if not there.is_dir(): raise InputError(f'{there} is a file; wanted a folder')
     if not os.access(there, os.W_OK | os.X_OK): raise InputError(f'{there} cannot be written')
 
-def own_folder(
-    folder:Path, # where the run keeps what it makes
-) -> str:
+def own_folder(folder:Path) -> str:
     "What will be done with a run's folder; an `InputError` where it cannot be used."
     check_claim(folder)
     check_writable(folder)
@@ -182,8 +180,11 @@ def resumed(
         if resume == 'auto': return f'no checkpoint in {save_dir} yet, so the run begins anew'
         raise InputError(f'there is no checkpoint in {save_dir}')
     checkpoint = target if is_step else [*steps.values()][-1]
-    saved = read_about(checkpoint)['same_run']['config']
-    check_same_run({'config': saved}, {'config': OmegaConf.to_container(cfg)})
+    saved = read_about(checkpoint).get('identity')
+    own = {key: OmegaConf.select(cfg, key) for key, f in protected_keys(cfg.run).items()
+           if 'path' not in f.metadata and key not in ('runtime.device', 'runtime.dtype')}
+    known = {key: saved[key] for key in own if key in saved} if isinstance(saved, dict) else saved
+    check_same_run(known, own, checkpoint)
     return f'goes on from {checkpoint}'
 
 # %% ../../nbs/6_runs/80_check.ipynb #77458e88
