@@ -4,12 +4,16 @@ Goals: the cache at least 5 times faster over 256 new tokens (at the micro polic
 its hundred or so calls, so a larger size stands beside it); 16 rows at least 4 times the tokens per second
 of one; drafts at least 1.3 times plain greedy, one row at a time, with a trained micro policy on
 microcode's prompts. Drafts depend on training, so that part needs storage/models/micro-policy: `python
-scripts/make_micro_models.py --only policy`, some minutes.
+scripts/make_micro_models.py --only policy`, some minutes. A model of Hugging Face's, greedily, beside its own
+generate(): the same tokens, at least as fast; a random Llama of SmolLM2's shape with a smaller vocabulary,
+or the folder that WMTP_CAUSAL_LM names.
 """
+import os
 from functools import partial
 
 import torch
 from measure import median, table, timed
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from wmtp.config.load import project_root
 from wmtp.data.tokenizer import load_tokenizer
@@ -23,7 +27,7 @@ FOLDER = project_root()/'storage'/'models'/'micro-policy'
 
 class NoEnd:
     "A tokenizer without an end of text, so that every answer has full length."
-    bos_id, eos_id, vocab_size = 1, -1, 768
+    def __init__(self, vocab_size=768): self.bos_id, self.eos_id, self.vocab_size = 1, -1, vocab_size
 
     def decode(self, ids): return ''
 
@@ -83,7 +87,36 @@ def drafts(draws, device):
           f'{speedup_bound(length, 28, 4):.2f}x with the 28 blocks of trunk and 4 heads of the 7B model')
 
 
+def causal_lm():
+    "The model that is written with beside generate(), and what to call it."
+    if folder := os.environ.get('WMTP_CAUSAL_LM'):
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), folder
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=8192, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+                         num_attention_heads=9, num_key_value_heads=3, max_position_embeddings=2048,
+                         initializer_range=.1)
+    return LlamaForCausalLM(config), "a random Llama of SmolLM2's shape"
+
+
+def beside_generate(draws, device, n_new=100):
+    "Greedy decoding of one row by a model of Hugging Face's, and by its own generate()."
+    model, name = causal_lm()
+    model, vocab_size = model.to(device).eval(), model.config.vocab_size
+    model.generation_config.eos_token_id = None
+    prompts = torch.randint(4, vocab_size, (8, 150)).to(device)
+    options = dict(max_new_tokens=n_new, do_sample=False, pad_token_id=0)
+    def theirs(row): return model.generate(row[None], **options)[0, len(row):].tolist()
+    def ours(row): return generate(model, NoEnd(vocab_size), [row.tolist()], n_new)[0].ids
+    same = sum(ours(row) == theirs(row) for row in prompts)
+    took = interleaved({'generate() of transformers': lambda: theirs(prompts[0]),
+                        'ours': lambda: ours(prompts[0])}, draws)
+    rows = [(what, n_new / s, 'tokens/s', took['generate() of transformers'] / s) for what, s in took.items()]
+    table(f'decoding of a Hugging Face model beside generate(): {name}, {same} of {len(prompts)} answers of '
+          f'{n_new} tokens identical; goal: 1.00x', rows)
+
+
 def run(draws, device):
-    "Cache and batch, then drafts."
+    "Cache and batch, a model of Hugging Face's, then drafts."
     for size in ((128, 7, 336), (256, 11, 688)): sizes(draws, device, *size)
+    beside_generate(draws, device)
     drafts(draws, device)
