@@ -35,7 +35,7 @@ def other_values(f, value):
     "Other valid values of a setting, from its type, choices and limits alone."
     kind, nullable = field_type(f)
     words = ['1', 'cuda', 'elsewhere']
-    candidates = {bool: [True, False], int: [1, 2, 64], float: [.25, .5, 2.], str: words}[kind]
+    candidates = {bool: [True, False], int: [1, 2, 64], float: [.25, .5, 2., -1.], str: words}[kind]
     candidates = [*f.metadata.get('choices', candidates), *[None] * nullable]
     return [x for x in candidates if x != value and fits(x, f)]
 
