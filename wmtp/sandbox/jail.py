@@ -106,7 +106,8 @@ def stand_in_library(
     def from_here(path): return f'/proc/self/cwd{path[len(library):]}' if path.startswith(library) else path
     sys.path[:] = map(from_here, sys.path)
     for module in list(sys.modules.values()):
-        if hasattr(module, '__path__'): module.__path__ = [from_here(path) for path in module.__path__]
+        own = getattr(module, '__dict__', {}) # what a module makes up when it is asked is no path
+        if '__path__' in own: module.__path__ = [from_here(path) for path in own['__path__']]
 
 # %% ../../nbs/appendix/sandbox/65_jail.ipynb #11d5665d
 WRITE_FILE, READ_FILE, READ_DIR = 1 << 1, 1 << 2, 1 << 3 # linux/landlock.h
