@@ -98,7 +98,7 @@ def test_a_base_is_followed_by_one_rule(kind, project, tmp_path, monkeypatch):
 
 def checkpoint(run, name='step-000001'):
     "A whole checkpoint folder."
-    return write_folder(run/name, lambda part: (part/'wmtp.json').write_text('{"what": "critic"}'))
+    return write_folder(run/name, lambda part: (part/'wmtp.json').write_text('{"what": "critic", "step": 1}'))
 
 
 @pytest.mark.parametrize('best', ['../../other/step-000001', '/etc', '..', 'step-000009', ['x'], 7, None])
