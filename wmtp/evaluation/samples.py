@@ -31,7 +31,7 @@ class Request:
     "One program that is to be written."
     task:int # index in the benchmark
     sample:int # from 0
-    prompt:tuple # ids, BOS included
+    prompt:tuple # ids, those in front included
     seed:int # of its random numbers
 
 def ask_for_correct(prompt:str) -> str:
@@ -47,7 +47,7 @@ def make_requests(
 ) -> list: # [Request], all samples of a task together, tasks by length of their prompts
     "Everything that a model is to write."
     texts = [ask_for_correct(task.prompt) if state_outcome else task.prompt for task in benchmark.tasks]
-    prompts = [(tokenizer.bos_id, *tokenizer.encode(text)) for text in texts]
+    prompts = [(*tokenizer.prefix_ids, *tokenizer.encode(text)) for text in texts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     return [Request(i, n, prompts[i], derive_seed('sample', seed, benchmark.tasks[i].task_id, n))
             for i in order for n in range(n_samples)]
@@ -97,13 +97,13 @@ def do_units(
 def answer_values(
     critic, # `ValueModel` in evaluation mode
     tokenizer:Tokenizer, # the critic's, and the writer's
-    prompts:list, # of ids, BOS included
+    prompts:list, # of ids, those in front included
     answers:list, # of ids, without EOS
     tokens_per_batch:int=16384, # rows x longest row
 ) -> list: # [float|None] V at the last state; None for an answer that is empty or does not fit
     "The critic's value of each answer, in its last state."
     longest, device = critic.backbone.config.max_position_embeddings, next(critic.parameters()).device
-    examples = [join_ids(list(prompt[1:]), list(answer), tokenizer, longest)
+    examples = [join_ids(list(prompt[len(tokenizer.prefix_ids):]), list(answer), tokenizer, longest)
                 for prompt, answer in zip(prompts, answers)]
     readable, values = [i for i, example in enumerate(examples) if example], [None] * len(examples)
     lengths = np.array([len(examples[i].input_ids) for i in readable])
