@@ -9,7 +9,9 @@ from commands import run
 from omegaconf import OmegaConf
 
 from wmtp.config.load import config_sha256, load_config
+from wmtp.core import InputError
 from wmtp.data.tokenizer import load_tokenizer
+from wmtp.pipelines.check import judged_policy
 from wmtp.pipelines.handoff import INDEX_CONVENTION
 from wmtp.pipelines.identity import protected_keys
 
@@ -139,3 +141,15 @@ def test_what_comes_from_the_environment_is_not_shown_and_lines_are_short(models
     assert re.search(r'  experiment: \$\{oc.env:WMTP_PLANTED\} +# --set, environment\n', first.stdout)
     assert 'NO  data.train: there is no file ${oc.env:WMTP_PLANTED}.jsonl' in first.stdout
     assert max(map(len, first.stdout.splitlines())) <= 110
+
+
+def test_the_policy_under_a_lora_is_looked_for_by_the_rule_of_the_run(tmp_path):
+    "A recorded folder outside storage/ is refused here as it is when the run opens it."
+    reference = {'path': str(tmp_path/'base'), 'sha256': {'model.safetensors': '0' * 64}}
+    for name in ('adapter', 'base'): (tmp_path/name).mkdir()
+    (tmp_path/'adapter'/'adapter_config.json').write_text('{}')
+    (tmp_path/'adapter'/'base.json').write_text(json.dumps(reference))
+    paths = {'models.policy.checkpoint_path': tmp_path/'adapter', 'models.policy.base_path': None}
+    with pytest.raises(InputError, match='outside .*; give models.policy.base_path to say'): judged_policy(paths)
+    paths['models.policy.base_path'] = tmp_path/'base'
+    assert judged_policy(paths) == (str(tmp_path/'adapter'), tmp_path/'adapter')

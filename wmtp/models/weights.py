@@ -6,7 +6,7 @@
 __all__ = ['WEIGHT_NAMES', 'OTHER_FORMATS', 'SAFETENSORS_DTYPES', 'weight_files', 'pickled_tensors', 'file_tensors',
            'stored_tensors', 'refuse_weights', 'check_tensors', 'promised_shapes', 'drop_padding', 'llama_config',
            'report_dtypes', 'dtype_name', 'silence_transformers', 'mapped_tensors', 'weights_sha256', 'portable_path',
-           'check_reference', 'trusted_base']
+           'check_reference', 'base_folder', 'trusted_base']
 
 # %% ../../nbs/2_models/19_weights.ipynb #35077af5
 import json
@@ -230,14 +230,14 @@ def check_reference(
         return reference
     raise InputError(f"{folder} does not say on which weights it was trained; wanted their path and SHA-256")
 
-def trusted_base(
+def base_folder(
     reference, # {path, sha256} from a checkpoint
     folder, # the checkpoint, named in errors
     key:str, # the setting that says where the weights are, for errors
     path=None, # what it says; wins
     storage_root=None, # None = storage/ of the project
-) -> Path: # a folder whose weight files have the recorded hashes
-    "The folder of the weights under a critic or a LoRA, the caller's or else the recorded one, by hash."
+) -> Path: # exists; what is in it is not read
+    "Where the weights under a critic or a LoRA lie: as the caller says, or else as recorded."
     recorded = check_reference(reference, folder)['path']
     root = Path(storage_root or project_root()/'storage').resolve()
     base = Path(path) if path else (project_root()/recorded).resolve()
@@ -247,6 +247,17 @@ def trusted_base(
     if not base.is_dir():
         raise InputError(f"{folder} was trained on weights at {base}, which is no folder; "
                          f"give {key} to say where they are")
+    return base
+
+def trusted_base(
+    reference, # {path, sha256} from a checkpoint
+    folder, # the checkpoint, named in errors
+    key:str, # this and the rest as for `base_folder`
+    path=None,
+    storage_root=None,
+) -> Path: # a folder whose weight files have the recorded hashes
+    "The folder of the weights under a critic or a LoRA, by hash."
+    base = base_folder(reference, folder, key, path, storage_root)
     hashes = weights_sha256(base)
     for name, digest in sorted({**dict.fromkeys(hashes, ''), **reference['sha256']}.items()):
         if hashes.get(name) != digest:

@@ -31,18 +31,19 @@ from ..data.tokenizer import load_tokenizer
 from ..evaluation.benchmarks import benchmark_file
 from ..models.causal_lm import causal_config, model_fields
 from ..models.mtp import MetaLlamaMTPConfig
-from ..models.weights import weight_files
+from ..models.lora import BASE_KEY
+from ..models.weights import base_folder, weight_files
 from .critic import check_critic_sizes
-from .evaluate import evaluation_folder
+from .evaluate import evaluation_folder, is_published
 from .handoff import check_critic, check_same_ids, check_weighing_critic, read_about
 from .handoff import saved_checkpoint
 from .identity import check_same_run, protected_keys
 from .policy import check_policy_sizes, memory_lines, policy_config
 from .rho1 import reference_tokenizer
 from .setup import absolute_paths, configured_dtype
-from ..runtime.checkpoint import STEP_NAME, step_folders
+from ..runtime.checkpoint import step_folders
 from ..runtime.distributed import launched
-from ..runtime.resume import check_claim
+from ..runtime.resume import check_claim, named_step
 from ..runtime.tracking import flatten, resolve_tracking
 
 # %% ../../nbs/6_runs/80_check.ipynb #c8cf93ef
@@ -169,17 +170,11 @@ def resumed(
     resume:str, # auto | a run's folder or one of its checkpoints
 ) -> str:
     "What a run would go on from; an `InputError` where it could not."
-    target = save_dir if resume == 'auto' else Path(os.path.abspath(resume))
-    is_step = STEP_NAME.fullmatch(target.name) is not None
-    run_folder = target.parent if is_step else target
-    if resume != 'auto' and not target.is_dir(): raise InputError(f'{target} is not a folder')
-    if run_folder.resolve() != save_dir.resolve():
-        raise InputError(f'{target} is not in checkpoint.save_dir {save_dir}; add --set '
-                         f'checkpoint.save_dir={typed_path(str(run_folder))}')
+    step = None if resume == 'auto' else named_step(save_dir, Path(resume))
     if not (steps := step_folders(save_dir)):
         if resume == 'auto': return f'no checkpoint in {save_dir} yet, so the run begins anew'
         raise InputError(f'there is no checkpoint in {save_dir}')
-    checkpoint = target if is_step else [*steps.values()][-1]
+    checkpoint = [*steps.values()][-1] if step is None else Path(resume)
     saved = read_about(checkpoint).get('identity')
     own = {key: OmegaConf.select(cfg, key) for key, f in protected_keys(cfg.run).items()
            if 'path' not in f.metadata and key not in ('runtime.device', 'runtime.dtype')}
@@ -229,6 +224,7 @@ def given_critic(source, tokenizer, check:Callable) -> str: # check(about, sha25
     if tokenizer: check(read_about(folder), tokenizer.sha256, folder)
     return f'{folder}'
 
+# %% ../../nbs/6_runs/80_check.ipynb #a945476a
 def language_model(folder:Path) -> str: # its type
     "The kind of a causal language model; an `InputError` where transformers could not open it."
     kind = model_fields(folder).get('model_type')
@@ -247,14 +243,9 @@ def judged_policy(paths:dict) -> tuple: # words; the folder or None
     "The policy of an evaluation; an `InputError` where there is none."
     source, key = paths['models.policy.checkpoint_path'], 'models.policy.checkpoint_path'
     if not isinstance(source, Path): return f'{source}, fetched when the run starts', None
-    is_bare = (source/'config.json').is_file() and not (source/'manifest.json').is_file()
-    folder = source if is_bare else saved_checkpoint(source, key)
-    if not (folder/'adapter_config.json').is_file(): language_model(folder)
-    elif not paths['models.policy.base_path']:
-        base = project_root()/read_json(folder/'base.json')['path']
-        if not base.is_dir():
-            raise InputError(f'{folder} holds LoRA layers of {base}, which is not there; give '
-                             f'models.policy.base_path')
+    folder = source if is_published(source) else saved_checkpoint(source, key)
+    if not (folder/'base.json').is_file(): language_model(folder)
+    else: base_folder(read_json(folder/'base.json'), folder, BASE_KEY, paths[BASE_KEY])
     return f'{folder}', folder
 
 # %% ../../nbs/6_runs/80_check.ipynb #fba712ee
@@ -280,6 +271,7 @@ def look_at_training(cfg, paths:dict, there:Callable, resume:str|None) -> list: 
     else: findings.append(look('--resume', lambda: resumed(cfg, save_dir, resume)))
     return findings
 
+# %% ../../nbs/6_runs/80_check.ipynb #ab451de5
 def look_at_evaluation(cfg, paths:dict, there:Callable, resume:str|None) -> list: # [Finding]
     "Everything that an evaluation needs beside the machine."
     folder, tokenizer, name = None, None, cfg.benchmark.name.split('-')[0]
@@ -303,6 +295,7 @@ def look_at_evaluation(cfg, paths:dict, there:Callable, resume:str|None) -> list
     save_dir = evaluation_folder(paths)
     return [*findings, look('save_dir', lambda: own_folder(save_dir) if resume is None else str(save_dir))]
 
+# %% ../../nbs/6_runs/80_check.ipynb #438dcd3e
 def hide_environment(findings:list, cfg, paths:dict) -> list: # [Finding]
     "The findings with each path that refers to something else as it is written."
     written = flatten(OmegaConf.to_container(cfg))
