@@ -247,6 +247,7 @@ def show_warning(message, category, *place, **options):
     if issubclass(category, UserWarning): warn(f'warning: {message}')
 
 
+
 # %% ../nbs/6_runs/81_cli.ipynb #b50297e8
 def run_command(
     run:str, # a key of ABOUT
@@ -285,6 +286,7 @@ def ending(
                             f'{locale.name}; set PYTHONUTF8=1')
     return 'failed', 1, error if isinstance(error, RunError) else f'{type(error).__name__}: {error}'
 
+# %% ../nbs/6_runs/81_cli.ipynb #a4371748
 def main(
     run:str, # a key of ABOUT
     argv:list|None=None, # None = sys.argv

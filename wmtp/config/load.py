@@ -249,6 +249,7 @@ def config_layers(
                              f'one, or give another file')
     return [*files, *(('--set', parse_override(text, schema)) for text in overrides)]
 
+# %% ../../nbs/appendix/config/00f_load.ipynb #e9930755
 def config_with_origin(
     config=None,      # a name in configs/<run>/, a path, or None for `<run>_local`
     overrides=(),     # texts `key=value`, as after --set; the last one wins

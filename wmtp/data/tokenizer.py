@@ -105,6 +105,7 @@ def added_in_front(
     before_text = takewhile(lambda pair: pair[1], zip(encoded['input_ids'], encoded['special_tokens_mask']))
     return [i for i, _ in before_text]
 
+# %% ../../nbs/1_data/10a_tokenizer.ipynb #efca2acb
 TOKENIZER_FILES = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json',
                    'added_tokens.json', 'tokenizer.model', 'vocab.json', 'merges.txt', 'vocab.txt')
 

@@ -143,6 +143,7 @@ class CausalLM:
         "Every token that ends an answer."
         return self.stated_ends or (() if tokenizer.eos_id is None else (tokenizer.eos_id,))
 
+# %% ../../nbs/2_models/22a_causal_lm.ipynb #391a9921
 @torch.no_grad()
 def check_causal(
     network, # PreTrainedModel

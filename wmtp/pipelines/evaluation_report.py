@@ -61,6 +61,7 @@ def evaluation_metrics(
         metrics |= {f'rerank/{k}': v for k, v in reranking(values, passed, seed).items()}
     return metrics
 
+# %% ../../nbs/6_runs/72d_evaluation_report.ipynb #27a4c95d
 def evaluation_rules(
     limits:dict, # under which programs ran: rung, python, timeout_s, memory_mib
     references:dict, # from `check_references`

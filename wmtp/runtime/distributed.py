@@ -139,6 +139,7 @@ def wait_for(
             patience = math.inf
     if errors: raise errors[0]
 
+# %% ../../nbs/5_training/52_distributed.ipynb #332bfee1
 def join_processes(
     device:torch.device, # the configured one
     log=quiet,

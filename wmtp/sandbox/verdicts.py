@@ -77,6 +77,7 @@ def shown(data) -> str:
     try: return short_repr(decode(data))
     except NotData as e: raise Ended('forgery', str(e)) from None
 
+# %% ../../nbs/appendix/sandbox/67a_verdicts.ipynb #8c63e22a
 def judge_answer(
     text:str, # the call
     message:bytes, # the program's reply
