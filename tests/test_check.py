@@ -150,6 +150,7 @@ def test_the_policy_under_a_lora_is_looked_for_by_the_rule_of_the_run(tmp_path):
     (tmp_path/'adapter'/'adapter_config.json').write_text('{}')
     (tmp_path/'adapter'/'base.json').write_text(json.dumps(reference))
     paths = {'models.policy.checkpoint_path': tmp_path/'adapter', 'models.policy.base_path': None}
-    with pytest.raises(InputError, match='outside .*; give models.policy.base_path to say'): judged_policy(paths)
+    with pytest.raises(InputError, match='outside .*; give models.policy.base_path to say'):
+        judged_policy(paths)
     paths['models.policy.base_path'] = tmp_path/'base'
     assert judged_policy(paths) == (str(tmp_path/'adapter'), tmp_path/'adapter')
