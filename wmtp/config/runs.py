@@ -91,6 +91,7 @@ class MlflowConfig:
     experiment: str = key()
     enabled: bool = key()
     allow_insecure: bool = key()
+    parent_run_id: str|None = key()
 
 @dataclass
 class ReportConfig:

@@ -43,8 +43,9 @@ from .rho1 import reference_tokenizer
 from .setup import absolute_paths, configured_dtype
 from ..runtime.checkpoint import step_folders
 from ..runtime.distributed import launched
+from ..runtime.mlflow_run import resolve_tracking
 from ..runtime.resume import check_claim, named_step
-from ..runtime.tracking import flatten, resolve_tracking
+from ..runtime.tracking import flatten
 
 # %% ../../nbs/6_runs/80_check.ipynb #c8cf93ef
 def layer_name(source:str, value) -> str: # source = a file or --set; value as written

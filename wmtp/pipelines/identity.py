@@ -43,6 +43,7 @@ MAY_CHANGE = { # key -> why no number rests on it
     'mlflow.experiment': 'where a copy of the journal goes',
     'mlflow.enabled': 'whether there is a copy of the journal',
     'mlflow.allow_insecure': 'how the copy travels',
+    'mlflow.parent_run_id': 'below which run the copy stands',
     'report.n_examples': 'programs to look at on the page; all are counted',
     'benchmark.pass_at': 'counted anew from the verdicts, which are all there',
     'sandbox.workers': 'programs judged side by side, each under the same limits'}

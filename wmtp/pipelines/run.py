@@ -51,7 +51,8 @@ def mlflow_copy(cfg, folder:Path, rank:int=0, **tags):
     if cfg.mlflow.enabled and rank == 0:
         copy = MLflowCopy(folder, *mlflow_place(cfg.mlflow.tracking_uri), cfg.mlflow.experiment,
                           config=OmegaConf.to_container(cfg), run_yaml=to_yaml(cfg),
-                          tags={'git_commit': str(git_commit()), **tags})
+                          tags={'git_commit': str(git_commit()), **tags},
+                          parent_run_id=cfg.mlflow.parent_run_id)
         copy.start()
     try:
         yield copy

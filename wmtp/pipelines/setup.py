@@ -33,7 +33,7 @@ from ..models.weights import dtype_name
 from .identity import run_identity
 from ..rows.index import IndexedExamples, IndexedRows, open_index
 from ..runtime.distributed import count_steps, join_processes
-from ..runtime.tracking import resolve_tracking
+from ..runtime.mlflow_run import resolve_tracking
 
 # %% ../../nbs/6_runs/59_setup.ipynb #f676d51d
 @dataclass

@@ -12,7 +12,8 @@ from pathlib import Path
 from ..core import InputError
 from .checkpoint import verify_checkpoint
 from .refusal import place_of, redact
-from .tracking import manifest_tag, mlflow_client
+from .mlflow_run import mlflow_client
+from .tracking import manifest_tag
 
 # %% ../../nbs/appendix/tracking/51b_artifact.ipynb #2c312cb6
 def parse_run_uri(
