@@ -133,7 +133,8 @@ def write_world(
 ):
     "Write what start, critic, policies and judgement read."
     folder = Path(folder)
-    for name in ('known', 'known_held', 'siblings'): write_jsonl_gz(folder/f'{name}.jsonl.gz', getattr(world, name))
+    for name in ('known', 'known_held', 'siblings'):
+        write_jsonl_gz(folder/f'{name}.jsonl.gz', getattr(world, name))
     split = {name: 'valid' if name in world.choosing else 'test' for name in world.records}
     for side in ('valid', 'test'):
         references = [row for row in chain(*world.right.values(), world.siblings)

@@ -48,7 +48,8 @@ def command_of(
         return [sys.executable if word == 'python' else word for word in words]
     config = job_text(study, job, 'config')[0]
     place = 'save_dir' if run == 'evaluate' else 'checkpoint.save_dir'
-    return [sys.executable, '-m', 'wmtp.cli', run, '--resume', 'auto', *(['--config', config] if config else []),
+    return [sys.executable, '-m', 'wmtp.cli', run, '--resume', 'auto',
+            *(['--config', config] if config else []),
             '--set', *job_settings(study, job), *settings, f'{place}={job.folder}']
 
 def lasting(command:list) -> list:
@@ -74,7 +75,8 @@ def row_columns(study:Study, job:Job) -> dict: # column -> value
     "What the rows of an evaluation have in common; `tasks` is the file that knows more about each problem."
     columns = study.results.get('rows', {}).get(job.step, {})
     names, source = names_for(study, job), f'results.rows.{job.step}'
-    return {name: parse_yaml(expand(str(text), names, f'{source}.{name}')[0]) for name, text in columns.items()}
+    return {name: parse_yaml(expand(str(text), names, f'{source}.{name}')[0])
+            for name, text in columns.items()}
 
 def kept_rows(study:Study, job:Job, rows:list) -> list:
     "Those of some rows that are this evaluation's."
@@ -93,8 +95,8 @@ def read_done(study:Study, jobs:list) -> dict: # name -> line of the ledger
         now, before = lasting(command_of(study, job)), lines[job.name]['command']
         if now != before:
             new = ' '.join(word for word in now if word not in before) or 'less than before'
-            raise InputError(f'{job.name} was made with other settings (now: {new}); give the study another folder '
-                             f'and file of results, or take back the change')
+            raise InputError(f'{job.name} was made with other settings (now: {new}); give the study another '
+                             f'folder and file of results, or take back the change')
         done[job.name] = lines[job.name]
     return done
 
@@ -236,14 +238,14 @@ def run_jobs(
         time.sleep(.1)
     if failed:
         name, code = next(iter(failed.items()))
-        raise RunError(f'{len(failed)} of {n} jobs failed, first {name} with {code} ({study.folder/name}.log), and '
-                       f'{len(waiting)} could not be begun')
+        raise RunError(f'{len(failed)} of {n} jobs failed, first {name} with {code} (see '
+                       f'{study.folder/name}.log), and {len(waiting)} could not be begun')
     return done
 
 # %% ../../nbs/appendix/study/82a_run_study.ipynb #d10855b4
 @contextmanager
 def parent_run(study:Study, settings:list, done:dict):
-    "Settings that put each run under one MLflow run that lasts as long as the block; none where MLflow is off."
+    "Settings that put each run under one MLflow run, open as long as the block; none where MLflow is off."
     if 'mlflow.enabled=false' in settings: yield []; return
     uri, place = resolve_tracking(None, project_root()/'storage'/'mlflow')
     client, folder = mlflow_client(uri), resolve_path(study.folder)
@@ -272,8 +274,8 @@ def parse_only(words:list) -> dict: # factor -> [names]
 def make_parser() -> argparse.ArgumentParser:
     "The arguments of `wmtp_study`."
     p = argparse.ArgumentParser(
-        'wmtp_study', description='Run what a study still lacks: data, starts, critics, policies, evaluations. '
-                                  'Killed, it goes on when it is called again.')
+        'wmtp_study', description='Run what a study still lacks: data, critics, policies, evaluations. '
+                                  'Killed, it goes on when called again.')
     p.add_argument('study', help='a name in configs/study/, as scarce, or a YAML file')
     p.add_argument('--only', metavar='FACTOR=LEVEL,LEVEL', nargs='+', default=[],
                    help='a part of it, as arm=filter,td')
