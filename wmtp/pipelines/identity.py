@@ -66,8 +66,8 @@ def run_identity(
     def value(key, f):
         kind = f.metadata.get('path')
         if kind is None: return OmegaConf.select(cfg, key)
-        if kind != 'folder' or key in contents: return contents[key]
-        return paths[key] and model_sha256(paths[key])
+        if key not in contents and paths[key] is None: return None # nothing is read there
+        return model_sha256(paths[key]) if kind == 'folder' and key not in contents else contents[key]
     return {key: value(key, f) for key, f in protected_keys(cfg.run).items()} | facts
 
 # %% ../../nbs/6_runs/58_identity.ipynb #76d4337f
