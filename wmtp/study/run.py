@@ -33,8 +33,8 @@ from .plan import plan_study, read_study
 from ..runtime.checkpoint import replace_text
 from ..runtime.interrupt import Interrupted, StopSignals
 from ..runtime.journal import read_journal
+from ..runtime.mlflow_run import create_run, find_run, mlflow_client, record_run, resolve_tracking
 from ..runtime.output import keep_writing, say, warn
-from ..runtime.tracking import create_run, find_run, mlflow_client, resolve_tracking
 
 # %% ../../nbs/appendix/study/82a_run_study.ipynb #27f1fa04
 def command_of(
@@ -244,22 +244,21 @@ def run_jobs(
 
 # %% ../../nbs/appendix/study/82a_run_study.ipynb #d10855b4
 @contextmanager
-def parent_run(study:Study, settings:list, done:dict):
-    "Settings that put each run under one MLflow run, open as long as the block; none where MLflow is off."
+def parent_run(study:Study, settings:list):
+    "The setting that puts each run under one MLflow run, open as long as the block; none where MLflow is off."
     if 'mlflow.enabled=false' in settings: yield []; return
     uri, place = resolve_tracking(None, project_root()/'storage'/'mlflow')
     client, folder = mlflow_client(uri), resolve_path(study.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    experiment = f'wmtp-study-{study.name}'
     run_id = find_run(client, folder, uri)
-    if run_id is None: run_id = create_run(client, folder, uri, experiment, place, study.name, {})
+    if run_id is None: run_id = create_run(client, f'wmtp-study-{study.name}', place, study.name)
+    record_run(folder, uri, run_id)
     status = 'FAILED'
     try:
-        yield [f'mlflow.parent_run_id={run_id}', f'mlflow.experiment={experiment}']
+        yield [f'mlflow.parent_run_id={run_id}']
         status = 'FINISHED'
     except (Interrupted, KeyboardInterrupt): status = 'KILLED'; raise
     finally:
-        client.log_metric(run_id, 'jobs', len(done))
         for path in (results_path(study), ledger_path(study)):
             if path and path.exists(): client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, status)
@@ -302,8 +301,7 @@ def study_command(args, stop:StopSignals):
     study = read_study(args.study)
     jobs = plan_study(study, parse_only(args.only))
     if args.check: return say(*check_lines(study, jobs, args.jobs))
-    done = read_done(study, jobs)
-    with parent_run(study, args.set, done) as own: run_jobs(study, jobs, args.jobs, [*args.set, *own], stop)
+    with parent_run(study, args.set) as own: run_jobs(study, jobs, args.jobs, [*args.set, *own], stop)
     say(f'{study.name}: {len(jobs)} jobs are done', f'results     {results_path(study) or study.folder}')
 
 def main(
