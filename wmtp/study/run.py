@@ -245,7 +245,7 @@ def run_jobs(
 # %% ../../nbs/appendix/study/82a_run_study.ipynb #d10855b4
 @contextmanager
 def parent_run(study:Study, settings:list):
-    "The setting that puts each run under one MLflow run, open as long as the block; none where MLflow is off."
+    "What puts each run under one MLflow run, open as long as the block; nothing where MLflow is off."
     if 'mlflow.enabled=false' in settings: yield []; return
     uri, place = resolve_tracking(None, project_root()/'storage'/'mlflow')
     client, folder = mlflow_client(uri), resolve_path(study.folder)
