@@ -280,7 +280,7 @@ class EvaluateModels:
 
 @dataclass
 class BenchmarkConfig:
-    name: str = key(choices=('microcode', 'microcode-valid', 'humaneval',
+    name: str = key(choices=('microcode', 'microcode-valid', 'microcode-train', 'humaneval',
                              'mbpp', 'mbpp-0shot', 'mbpp-all-0shot'))
     path: str|None = key(path='any')
     max_tasks: int|None = key(min=1)

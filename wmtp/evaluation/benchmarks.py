@@ -136,9 +136,9 @@ def read_lines(
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #ee4ed406
 def microcode_benchmark(
     folder=None, # None = storage/datasets/microcode of the project
-    split:str='test', # test | valid
+    split:str='test', # test | valid | train
 ) -> Benchmark:
-    "The held-out problems of the embedded data set."
+    "The problems of one split of the embedded data set."
     folder = Path(folder or project_root()/'storage/datasets/microcode')
     rows = read_lines(folder/f'{split}.jsonl.gz')
     # the first of each problem
@@ -266,6 +266,7 @@ def humaneval_benchmark(
 # %% ../../nbs/7_evaluation/72a_benchmarks.ipynb #81c0aef8
 BENCHMARKS = {
     'microcode': microcode_benchmark, 'microcode-valid': partial(microcode_benchmark, split='valid'),
+    'microcode-train': partial(microcode_benchmark, split='train'),
     'humaneval': humaneval_benchmark, 'mbpp': mbpp_benchmark, 'mbpp-0shot': partial(mbpp_benchmark, shots=0),
     'mbpp-all-0shot': partial(mbpp_benchmark, subset='all', shots=0)}
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['clustered_mean', 'outcome_variance', 'audit_martingale', 'hit_probability', 'locate_bugs', 'open_choices',
-           'compute_bug_metrics', 'pad_rows', 'gather_programs', 'check_values', 'value_summary', 'probability_summary',
-           'summarize_critic']
+           'compute_bug_metrics', 'compute_mask_metrics', 'pad_rows', 'gather_programs', 'check_values',
+           'value_summary', 'probability_summary', 'summarize_critic']
 
 # %% ../../nbs/7_evaluation/34a_credit_metrics.ipynb #b6d04f9f
 import numpy as np
@@ -124,6 +124,23 @@ def compute_bug_metrics(
     return dict(out, bug_rank=mean(b + (e + 1) / (f + 1)), bug_rank_chance=mean((n + 1) / (m + 1)),
                 n_bugs=float(len(n)))
 
+# %% ../../nbs/7_evaluation/34a_credit_metrics.ipynb #f6025e31
+def compute_mask_metrics(
+    td:Tensor, # [batch, seq] float32
+    state_mask:Tensor, # [batch, seq] bool
+    bug_spans:Tensor, # [batch, 2] int64, first and last choice (state index) of the bug; -1 = none
+    threshold:float=-.2, # choices with a lower td are masked, the last one of a program apart
+) -> dict: # mask_precision, NaN where nothing is masked; mask_recall, NaN without a bug
+    "Precision and recall of masking the choices of programs with a known bug by their td."
+    position, (first, last) = torch.arange(td.shape[1], device=td.device), bug_spans.T[:, :, None]
+    open_choices = state_mask & (position < last_true_index(state_mask)[:, None])
+    in_bug = open_choices & (first >= 0) & (first <= position) & (position <= last)
+    rows, masked = in_bug.any(1), open_choices & (td < threshold)
+    n, hits = int(rows.sum()), int((masked & in_bug).any(1).sum())
+    n_false = int((masked & ~in_bug)[rows].sum())
+    share = lambda x, of: x / of if of else float('nan')
+    return {'mask_precision': share(hits, hits + n_false), 'mask_recall': share(hits, n)}
+
 # %% ../../nbs/7_evaluation/34a_credit_metrics.ipynb #1bf4468b
 def pad_rows(
     rows, # [batch, seq] tensor, or a list of [seq_i] tensors or lists
@@ -241,7 +258,7 @@ def summarize_critic(
     check_values(values, mask, terminated)
     td = compute_td_errors(values, rewards, mask, gamma, terminated)
     groups = dict(value=value_summary(values, mask, rewards, problems), td=compute_td_stats(td, mask),
-                  credit=compute_bug_metrics(td, mask, spans))
+                  credit=compute_bug_metrics(td, mask, spans) | compute_mask_metrics(td, mask, spans))
     if prob_values:
         groups['value'] |= probability_summary(values, mask, rewards, problems)
         groups['td'] |= audit_martingale(td, mask, rewards, problems, terminated)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNJUDGED', 'MOST_UNJUDGED', 'Request', 'ask_for_correct', 'make_requests', 'in_units', 'unit_file', 'read_unit',
-           'do_units', 'answer_values', 'choose_best', 'reranking', 'failure_counts', 'unjudged']
+           'do_units', 'answer_values', 'choose_best', 'reranking', 'failure_counts', 'unjudged', 'labelled_samples']
 
 # %% ../../nbs/7_evaluation/72b_samples.ipynb #5e9f9588
 import json
@@ -19,6 +19,7 @@ import torch
 from ..core import derive_seed, state_mask
 from ..data.collate import collate, join_ids
 from ..data.sampling import eval_batches
+from ..data.schema import problem_id
 from ..data.tokenizer import Tokenizer
 from .benchmarks import Benchmark
 from .metrics import compute_pairwise_accuracy
@@ -159,3 +160,22 @@ def unjudged(
     line = (f'{count} of {len(verdicts)} programs cannot be judged and count as not passed: pass@1 may be '
             f'too low by up to {share:.1%}' if share > MOST_UNJUDGED else '')
     return {'count': count, 'share': share, 'warning': line}
+
+# %% ../../nbs/7_evaluation/72b_samples.ipynb #c721a4be
+def labelled_samples(
+    samples:list, # [dict] with task_id, sample, solution: an evaluation's samples.jsonl
+    verdicts:list, # [dict] with passed, reason: its verdicts.jsonl
+    rows:list, # programs of the same problems, with the six fields
+) -> list: # [dict] with the six fields; `metadata.source` is `policy`
+    "The programs of an evaluation as rows of a data file, each program of a problem once."
+    first = {problem_id(row): row for row in reversed(rows)}
+    seen, new = {(problem_id(row), row['output'].strip()) for row in rows}, []
+    for s, verdict in zip(samples, verdicts, strict=True):
+        problem, code = s['task_id'], s['solution'].strip()
+        if not code or verdict['reason'] == UNJUDGED or (problem, code) in seen: continue
+        seen.add((problem, code))
+        label = 'correct' if verdict['passed'] else 'incorrect'
+        about = first[problem]['metadata'] | {'source': 'policy', **dict.fromkeys(('style', 'bug_span', 'mutation'))}
+        new.append(first[problem] | {'output': code, 'task_id': f"{problem}_{label}_{1000 + s['sample']}",
+                                     'is_correct': verdict['passed'], 'metadata': about})
+    return new
