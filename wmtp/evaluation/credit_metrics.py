@@ -133,9 +133,9 @@ def compute_mask_metrics(
 ) -> dict: # mask_precision, NaN where nothing is masked; mask_recall, NaN without a bug
     "Precision and recall of masking the choices of programs with a known bug by their td."
     position, (first, last) = torch.arange(td.shape[1], device=td.device), bug_spans.T[:, :, None]
-    open_choices = state_mask & (position < last_true_index(state_mask)[:, None])
-    in_bug = open_choices & (first >= 0) & (first <= position) & (position <= last)
-    rows, masked = in_bug.any(1), open_choices & (td < threshold)
+    in_question = open_choices(state_mask)
+    in_bug = in_question & (first >= 0) & (first <= position) & (position <= last)
+    rows, masked = in_bug.any(1), in_question & (td < threshold)
     n, hits = int(rows.sum()), int((masked & in_bug).any(1).sum())
     n_false = int((masked & ~in_bug)[rows].sum())
     share = lambda x, of: x / of if of else float('nan')

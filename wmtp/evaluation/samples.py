@@ -175,7 +175,8 @@ def labelled_samples(
         if not code or verdict['reason'] == UNJUDGED or (problem, code) in seen: continue
         seen.add((problem, code))
         label = 'correct' if verdict['passed'] else 'incorrect'
-        about = first[problem]['metadata'] | {'source': 'policy', **dict.fromkeys(('style', 'bug_span', 'mutation'))}
+        unknown = dict.fromkeys(('style', 'bug_span', 'mutation'))
+        about = first[problem]['metadata'] | unknown | {'source': 'policy'}
         new.append(first[problem] | {'output': code, 'task_id': f"{problem}_{label}_{1000 + s['sample']}",
                                      'is_correct': verdict['passed'], 'metadata': about})
     return new
