@@ -35,6 +35,7 @@ from ..runtime.interrupt import Interrupted, StopSignals
 from ..runtime.journal import read_journal
 from ..runtime.mlflow_run import create_run, find_run, mlflow_client, record_run, resolve_tracking
 from ..runtime.output import keep_writing, say, warn
+from ..runtime.resume import lock_folder
 
 # %% ../../nbs/appendix/study/82a_run_study.ipynb #27f1fa04
 def command_of(
@@ -215,6 +216,9 @@ def run_jobs(
     log=say,
 ) -> dict: # name -> line of the ledger
     "Run what is missing; a `RunError` at the end if a job failed, `Interrupted` after a signal."
+    folder = resolve_path(study.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(folder) # held as long as this function runs
     done, failed, crew = read_done(study, jobs), {}, Crew(study, tuple(settings))
     missing = missing_jobs(study, jobs, done)
     required = {job.name: needs(study, job) for job in jobs}
@@ -223,7 +227,8 @@ def run_jobs(
     while waiting or crew.running:
         if stop and stop.asked:
             crew.stop()
-            raise Interrupted(f'{n - len(waiting)} of {n} jobs were begun; the same command goes on')
+            raise Interrupted(f'{sum(job.name in done for job in missing)} of {n} jobs were done; the same command '
+                              f'goes on')
         ready = [job for job in waiting if required[job.name] <= {*done}]
         for job in ready[:n_jobs - len(crew.running)]:
             crew.start(job)
@@ -240,6 +245,7 @@ def run_jobs(
         name, code = next(iter(failed.items()))
         raise RunError(f'{len(failed)} of {n} jobs failed, first {name} with {code} (see '
                        f'{study.folder/name}.log), and {len(waiting)} could not be begun')
+    lock.close()
     return done
 
 # %% ../../nbs/appendix/study/82a_run_study.ipynb #d10855b4
