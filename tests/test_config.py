@@ -20,7 +20,7 @@ from wmtp.config.strict_yaml import parse_yaml, read_yaml
 from wmtp.core import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = sorted(p for p in (ROOT/'configs').glob('*/*.yaml'))
+SHIPPED = sorted(path for run in SCHEMAS for path in (ROOT/'configs'/run).glob('*.yaml'))
 
 def python(*arguments, cwd=ROOT, **env):
     "A Python process of its own."

@@ -227,8 +227,8 @@ def run_jobs(
     while waiting or crew.running:
         if stop and stop.asked:
             crew.stop()
-            raise Interrupted(f'{sum(job.name in done for job in missing)} of {n} jobs were done; the same command '
-                              f'goes on')
+            n_done = sum(job.name in done for job in missing)
+            raise Interrupted(f'{n_done} of {n} jobs were done; the same command goes on')
         ready = [job for job in waiting if required[job.name] <= {*done}]
         for job in ready[:n_jobs - len(crew.running)]:
             crew.start(job)
