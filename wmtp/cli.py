@@ -151,10 +151,10 @@ def critic_lines(m) -> list[str]:
                         ('AUROC', m('value/auroc'))),
             metric_line('explained variance', m('value/explained_variance'),
                         ('prompt-only ceiling', m('value/explained_variance_ceiling'))),
-            metric_line('bug among the 3 lowest td', m('credit/bug_hit@3'),
-                        ('chance', m('credit/bug_chance@3'))),
-            metric_line('bug is the lowest td', m('credit/bug_hit@1'),
-                        ('chance', m('credit/bug_chance@1')))]
+            metric_line('bug among the 3 lowest td before EOS', m('credit/bug_hit_open@3'),
+                        ('chance', m('credit/bug_chance_open@3')), ('EOS counted', m('credit/bug_hit@3'))),
+            metric_line('bug is the lowest td before EOS', m('credit/bug_hit_open@1'),
+                        ('chance', m('credit/bug_chance_open@1')), ('EOS counted', m('credit/bug_hit@1')))]
 
 # %% ../nbs/6_runs/81_cli.ipynb #2acddfb2
 def policy_lines(m) -> list[str]:
@@ -163,7 +163,8 @@ def policy_lines(m) -> list[str]:
              if m(f'valid/head{k}_loss') is not None]
     return [metric_line('loss on correct programs, nats/token', m('valid/loss'), *heads),
             metric_line('head 1 on incorrect programs', m('valid/incorrect_head1_loss')),
-            metric_line('takes the right turn at the mistake', m('policy/fork_accuracy'), ('coin', .5),
+            metric_line('takes the right turn at the mistake', m('policy/fork_accuracy'), ('coin', .5)),
+            metric_line('mass on the wrong turn', m('policy/fork_mass'),
                         ('margin in nats', m('policy/fork_margin'))),
             metric_line('correct program is more likely', m('policy/pairwise_logp'),
                         ('length only', m('policy/pairwise_length_only')))]

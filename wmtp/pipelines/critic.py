@@ -152,8 +152,9 @@ def colour_values(
 HEADLINE_METRICS = (
     'value/pairwise_last', 'value/pairwise_mean', 'value/pairwise_length_only', 'value/pairwise_prompt_only',
     'value/auroc', 'value/brier', 'value/ece', 'value/explained_variance',
-    'value/explained_variance_ceiling', 'credit/bug_hit@1', 'credit/bug_chance@1', 'credit/bug_hit@3',
-    'credit/bug_chance@3', 'credit/bug_rank')
+    'value/explained_variance_ceiling', 'credit/bug_hit_open@1', 'credit/bug_chance_open@1',
+    'credit/bug_hit_open@3', 'credit/bug_chance_open@3', 'credit/bug_hit@1', 'credit/bug_hit@3',
+    'credit/bug_rank')
 
 def critic_report(
     title:str,

@@ -223,11 +223,13 @@ def score_programs(
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #8984c465
 def fork_metrics(forks:Forks, nll:dict) -> dict: # name -> number; empty where no fork was read
-    "How often, and by how many nats, the right token is preferred where a mistake begins."
+    "Where a mistake begins: how often and how clearly the right token is preferred, the share of the wrong."
     margins = [float(nll[i][t] - nll[j][t]) for i, j, t in zip(forks.wrong, forks.right, forks.state)
                if i in nll and j in nll]
     if not margins: return {}
+    mass = lambda temperature: float(torch.tensor(margins).double().div(-temperature).sigmoid().mean())
     return {'policy/fork_accuracy': float(np.mean(np.sign(margins) / 2 + .5)),
+            'policy/fork_mass': mass(1.), **{f'policy/fork_mass@{T}': mass(T) for T in (.8, .2)},
             'policy/fork_margin': float(np.mean(margins))}
 
 def policy_metrics(
@@ -270,8 +272,8 @@ def window_masks(setup:RunSetup, batches:list) -> list: # of [batch, seq] bool, 
 PROBABILITY, WEIGHT = 'Probability of each token', 'Weight of each token'
 POLICY_HEADLINE_METRICS = (
     'valid/loss', 'valid/head1_loss', 'valid/head2_loss', 'valid/head3_loss', 'valid/head4_loss',
-    'valid/incorrect_head1_loss', 'policy/fork_accuracy', 'policy/fork_margin', 'policy/pairwise_logp',
-    'policy/pairwise_length_only')
+    'valid/incorrect_head1_loss', 'policy/fork_accuracy', 'policy/fork_mass', 'policy/fork_margin',
+    'policy/pairwise_logp', 'policy/pairwise_length_only')
 
 def colour_weights(
     setup:RunSetup,
