@@ -65,6 +65,7 @@ def test_a_critic_by_its_mlflow_address(given, tmp_path):
     assert bits(tmp_path/'path') == bits(tmp_path/'uri')
     about = json.loads((Path(best(tmp_path/'uri'))/'wmtp.json').read_text())
     assert about['critic']['class_prior'] == pytest.approx(.5, abs=.1)
+    assert about['critic']['mlflow_run_id'] == run_id
 
 
 def changed_critic(home, folder, **changes):

@@ -116,7 +116,7 @@ def make_parser(
                   formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--config', metavar='FILE|NAME',
                    help=f'a YAML file, or a name under configs/{run}/ (default: {run}_local)')
-    p.add_argument('--set', metavar='KEY=VALUE', nargs='+', action='extend', default=[],
+    p.add_argument('--set', metavar='KEY=VALUE', nargs='*', action='extend', default=[],
                    help='change single keys, e.g. runtime.seed=1')
     if run == 'evaluate':
         p.add_argument('--resume', choices=('auto',),

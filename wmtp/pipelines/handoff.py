@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INDEX_CONVENTION', 'git_commit', 'drawn_prior', 'save_model', 'find_checkpoint', 'saved_checkpoint', 'read_about',
-           'check_same_ids', 'check_critic', 'check_weighing_critic', 'open_critic']
+           'check_same_ids', 'check_critic', 'check_weighing_critic', 'mlflow_run_of', 'open_critic']
 
 # %% ../../nbs/6_runs/59b_handoff.ipynb #3fd1f4b3
 import subprocess
@@ -19,7 +19,7 @@ from ..core import InputError, file_sha256, read_json
 from ..models.value_model import ValueModel
 from .identity import model_sha256
 from .setup import RunSetup, mlflow_place
-from ..runtime.artifact import fetch_artifact
+from ..runtime.artifact import fetch_artifact, parse_run_uri
 from ..runtime.checkpoint import MANIFEST, check_step, read_names, verify_checkpoint
 from ..value_weighting.anchored import ANCHORED
 
@@ -130,6 +130,15 @@ def check_weighing_critic(
                          f"set it to the same")
 
 # %% ../../nbs/6_runs/59b_handoff.ipynb #3f1ddd20
+def mlflow_run_of(
+    source, # as `find_checkpoint` takes it
+    folder:Path, # what it found
+) -> str|None: # run id
+    "The MLflow run that a checkpoint belongs to, where that is known."
+    if isinstance(source, str) and source.startswith('runs:/'): return parse_run_uri(source)[0]
+    note = folder.parent/'mlflow.json'
+    return read_json(note, 'the note of a run').get('run_id') if note.is_file() else None
+
 def open_critic(
     cfg, # of a run with models.value_model.checkpoint_path
     paths:dict, # from `absolute_paths`
@@ -141,7 +150,7 @@ def open_critic(
     key, backbone_key = 'models.value_model.checkpoint_path', 'models.value_model.backbone_path'
     with tempfile.TemporaryDirectory() as cache:
         folder = find_checkpoint(paths[key], cache, key, cfg.mlflow.tracking_uri)
-        about = read_about(folder)
+        about = read_about(folder) | {'mlflow_run_id': mlflow_run_of(paths[key], folder)}
         check(about, policy_sha256, folder)
         critic = ValueModel.from_checkpoint(folder, paths[backbone_key])
         backbone = critic.backbone_source # None where the checkpoint holds it

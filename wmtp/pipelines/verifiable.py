@@ -62,7 +62,7 @@ def read_oracle(setup:RunSetup, batch, index):
 
 def critic_metadata(about:dict) -> dict: # for the policy's wmtp.json
     "What a policy's checkpoint says about the critic that weighted its tokens."
-    names = ('class_prior', 'data_sha256', 'config_sha256', 'prob_values', 'step')
+    names = ('class_prior', 'data_sha256', 'config_sha256', 'prob_values', 'step', 'mlflow_run_id')
     return {'weights': 'critic', 'critic': {name: about.get(name) for name in names}}
 
 def configured_values(setup:RunSetup) -> tuple: # values(batch, rows) -> [batch, seq]; for wmtp.json

@@ -38,7 +38,8 @@ def resolve_tracking(
 # %% ../../nbs/appendix/tracking/50d_mlflow_run.ipynb #d6a3e991
 CLIENT_SETTINGS = {'MLFLOW_HTTP_REQUEST_TIMEOUT': '10', # seconds; the thread tries again by itself
                    'MLFLOW_HTTP_REQUEST_MAX_RETRIES': '1', 'MLFLOW_DISABLE_TELEMETRY': 'true',
-                   'MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT': 'true'}
+                   'MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT': 'true',
+                   'MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR': 'false'}
 
 def mlflow_client(
     uri:str, # from `resolve_tracking`
