@@ -38,7 +38,7 @@ def read_levels(
 
 # %% ../../nbs/appendix/study/82_study.ipynb #9968df01
 STEP_KEYS = {'over', 'run', 'config', 'set', 'command'}
-STUDY_KEYS = {'name', 'folder', 'factors', 'steps', 'results'}
+STUDY_KEYS = {'name', 'folder', 'factors', 'steps', 'parts', 'results'}
 
 @dataclass
 class Study:
@@ -47,6 +47,7 @@ class Study:
     folder:Path # everything it makes, from the project root
     factors:dict # name -> {name -> Level}
     steps:dict # name -> {over, run, config, set, command}
+    parts:dict # name -> {steps, factor: levels}, what of all combinations is wanted
     results:dict # path, and of each step that gives rows its columns
 
 def refuse_unknown(source:str, names, known):
@@ -73,7 +74,12 @@ def read_study(
         refuse_unknown(f'{source}: steps.{step}.over', about.get('over', []), factors)
         if ('run' in about) == ('command' in about):
             raise InputError(f'{source}: steps.{step}: wanted either run or command')
-    return Study(tree['name'], Path(tree['folder']), factors, tree['steps'], tree.get('results', {}))
+    parts = tree.get('parts', {})
+    for part, about in parts.items():
+        refuse_unknown(f'{source}: parts.{part}', about, {'steps', *factors})
+        refuse_unknown(f'{source}: parts.{part}.steps', about.get('steps', []), tree['steps'])
+        for f in {*about} & {*factors}: refuse_unknown(f'{source}: parts.{part}.{f}', about[f], factors[f])
+    return Study(tree['name'], Path(tree['folder']), factors, tree['steps'], parts, tree.get('results', {}))
 
 # %% ../../nbs/appendix/study/82_study.ipynb #bfb0e64d
 def expand(
@@ -105,10 +111,11 @@ class Job:
 def combinations(
     study:Study,
     step:str,
-    only:dict|None=None, # factor -> names of levels; None = all
+    *limits:dict, # factor -> names of levels; a level has to stand in all that name its factor
 ) -> list: # [Job]
     "The jobs of a step."
-    chosen = {f: [level for name, level in levels.items() if f not in (only or {}) or name in only[f]]
+    chosen = {f: [level for name, level in levels.items()
+                  if all(name in some.get(f, [name]) for some in limits)]
               for f, levels in study.factors.items()}
     over = study.steps[step].get('over', [])
     return [Job(step, tuple(zip(over, levels)), study.folder/step/('-'.join(levels) or 'all'))
@@ -141,23 +148,28 @@ def needs(study:Study, job:Job) -> set: # of names, as `Job.name` has them
 # %% ../../nbs/appendix/study/82_study.ipynb #63dba245
 def plan_study(
     study:Study,
+    part:str|None=None, # None = all parts
     only:dict|None=None, # factor -> names of levels
 ) -> list: # [Job], each after those it needs
     "The jobs of a study's last steps and of all that these need."
-    for factor, names in (only or {}).items():
+    only = only or {}
+    if part: refuse_unknown('--part', [part], study.parts)
+    for factor, names in only.items():
         refuse_unknown('--only', [factor], study.factors)
         refuse_unknown(f'--only {factor}', names, study.factors[factor])
+    parts = [study.parts[part]] if part else [*study.parts.values()] or [{}]
     everything = {job.name: job for step in study.steps for job in combinations(study, step, only)}
-    required = {name: needs(study, job) for name, job in everything.items()}
-    ends = {*everything} - set().union(*required.values())
-    wanted, open_names = set(), [name for name, job in everything.items()
-                                 if name in ends and job.step in last_steps(study)]
-    while open_names:
-        name = open_names.pop()
+    wanted, names = set(), [job.name for some in parts for step in some.get('steps', last_steps(study))
+                            for job in combinations(study, step, some, only)]
+    while names:
+        name = names.pop()
+        if name in wanted: continue
         wanted.add(name)
-        open_names += required[name] - wanted
+        names += needs(study, everything[name])
     return [job for name, job in everything.items() if name in wanted]
 
-def last_steps(study:Study) -> set:
-    "The steps that results are taken from; without results, all."
-    return {*study.results.get('rows', study.steps)}
+def last_steps(study:Study) -> list:
+    "The steps that results are taken from; without results, those that no other step names."
+    if study.results: return [*study.results['rows']]
+    named = set().union(*(needs(study, job) for step in study.steps for job in combinations(study, step)[:1]))
+    return [step for step in study.steps if not any(name.startswith(f'{step}/') for name in named)]

@@ -282,8 +282,9 @@ def make_parser() -> argparse.ArgumentParser:
         'wmtp_study', description='Run what a study still lacks: data, critics, policies, evaluations. '
                                   'Killed, it goes on when called again.')
     p.add_argument('study', help='a name in configs/study/, as scarce, or a YAML file')
+    p.add_argument('--part', help='one of the parts that the file names, as gate (default: all)')
     p.add_argument('--only', metavar='FACTOR=LEVEL,LEVEL', nargs='+', default=[],
-                   help='a part of it, as arm=filter,td')
+                   help='some levels, as arm=filter,td')
     p.add_argument('--jobs', type=int, default=os.cpu_count(),
                    help='side by side, one thread each (default: as many as there are cores)')
     p.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[],
@@ -305,7 +306,7 @@ def check_lines(study:Study, jobs:list, n_jobs:int) -> list: # [str]
 def study_command(args, stop:StopSignals):
     "Check or run a study."
     study = read_study(args.study)
-    jobs = plan_study(study, parse_only(args.only))
+    jobs = plan_study(study, args.part, parse_only(args.only))
     if args.check: return say(*check_lines(study, jobs, args.jobs))
     with parent_run(study, args.set) as own: run_jobs(study, jobs, args.jobs, [*args.set, *own], stop)
     say(f'{study.name}: {len(jobs)} jobs are done', f'results     {results_path(study) or study.folder}')
