@@ -1,4 +1,4 @@
-"""Write one world of scarce correct programs, made of microcode (nbs/1_data/12f_worlds.ipynb).
+"""Write one world of scarce correct programs, made of microcode (nbs/appendix/study/12f_worlds.ipynb).
 
     python scripts/make_world.py --world 0 --regimes 0.01:0.25 0.5:1 --out storage/world-0
 
