@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EOS', 'OUTCOME', 'SCALES', 'RED', 'WHITE', 'BLUE', 'TEXT', 'PRE', 'STYLE', 'ColourScale', 'shade', 'rgb', 'shown',
            'span_style', 'key_html', 'tooltip', 'tokens_html', 'on_colour', 'key_ansi', 'tokens_ansi', 'small_figure',
-           'plot_curves', 'plot_reliability', 'plot_by_position', 'figure_html', 'table_html', 'program_html',
-           'report_html']
+           'draw_metric', 'plot_curves', 'plot_journals', 'plot_reliability', 'plot_by_position', 'figure_html',
+           'table_html', 'program_html', 'report_html']
 
 # %% ../nbs/5_training/54_viz.ipynb #114e7242
 import base64
@@ -15,11 +15,14 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from .core import InputError
 from .evaluation.metrics import reliability_table
+from .runtime.journal import read_journal
 from .runtime.output import visible
 
 # %% ../nbs/5_training/54_viz.ipynb #3d2a2b7b
@@ -158,16 +161,43 @@ def small_figure(xlabel, ylabel):
     ax.spines[['top', 'right']].set_visible(False)
     return fig, ax
 
+def draw_metric(ax, rows:list[dict], name:str, **style):
+    "Draw a metric over optimizer steps, where there are any."
+    points = [(row['step'], row[name]) for row in rows if isinstance(row.get(name), (int, float))]
+    if points: ax.plot(*zip(*points), marker='.' if len(points) < 30 else None, linewidth=1, **style)
+
 def plot_curves(
     rows:list[dict], # of the journal: each with `step` and some metrics
     names:tuple, # metrics to draw
 ) -> Figure:
     "Metrics over optimizer steps."
     fig, ax = small_figure('optimizer step', ', '.join(sorted({n.split('/')[0] for n in names})))
-    for name in names:
-        points = [(row['step'], row[name]) for row in rows if isinstance(row.get(name), (int, float))]
-        if points: ax.plot(*zip(*points), label=name, marker='.' if len(points) < 30 else None, linewidth=1)
+    for name in names: draw_metric(ax, rows, name, label=name)
     if ax.lines: ax.legend(fontsize=8)
+    return fig
+
+# %% ../nbs/5_training/54_viz.ipynb #ceaa5fe3
+def plot_journals(
+    folders, # of runs, each with journal.jsonl
+    names, # of metrics, a panel each
+) -> Figure:
+    "Metrics of several runs over optimizer steps, a colour for each run."
+    paths, names = list(map(Path, folders)), tuple(names)
+    fig = Figure(figsize=(6, 1 + 1.25 * len(names)), dpi=80, layout='constrained')
+    panels = fig.subplots(len(names), sharex=True, squeeze=False)[:, 0]
+    for i, path in enumerate(paths):
+        if not (path/'journal.jsonl').is_file():
+            raise InputError(f"{path} has no journal.jsonl; wanted the folder of a run")
+        rows = read_journal(path/'journal.jsonl')[0]
+        for ax, name in zip(panels, names): draw_metric(ax, rows, name, color=f'C{i}')
+        label = path.name if sum(p.name == path.name for p in paths) == 1 else str(path)
+        if not any(name in row for row in rows for name in names): label += ' (has none of these)'
+        panels[0].plot([], [], color=f'C{i}', label=label)
+    for ax, name in zip(panels, names):
+        ax.set_ylabel(name)
+        ax.spines[['top', 'right']].set_visible(False)
+    panels[-1].set_xlabel('optimizer step')
+    panels[0].legend(fontsize=8)
     return fig
 
 # %% ../nbs/5_training/54_viz.ipynb #110560ee
