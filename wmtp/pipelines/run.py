@@ -50,6 +50,7 @@ def mlflow_copy(cfg, folder:Path, rank:int=0, tags:dict|None=None):
     copy, status = None, 'FAILED'
     if cfg.mlflow.enabled and rank == 0:
         copy = MLflowCopy(folder, *mlflow_place(cfg.mlflow.tracking_uri), cfg.mlflow.experiment,
+                          run_name=hide(f'{cfg.run} {folder.name}'),
                           config=OmegaConf.to_container(cfg), run_yaml=to_yaml(cfg),
                           tags={'git_commit': git_commit()} | (tags or {}),
                           parent_run_id=cfg.mlflow.parent_run_id)

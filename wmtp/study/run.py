@@ -287,7 +287,7 @@ def make_parser() -> argparse.ArgumentParser:
                    help='some levels, as arm=filter,td')
     p.add_argument('--jobs', type=int, default=os.cpu_count(),
                    help='side by side, one thread each (default: as many as there are cores)')
-    p.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[],
+    p.add_argument('--set', metavar='KEY=VALUE', nargs='*', default=[],
                    help='for every run, as mlflow.enabled=false; what results rest on belongs into the file')
     p.add_argument('--check', action='store_true',
                    help='show what is done, what is missing and how long that takes; run nothing')
