@@ -18,8 +18,9 @@ from wmtp.pipelines.policy import policy_nll
 from wmtp.pipelines.report import colour_program
 from wmtp.pipelines.rho1 import open_reference
 from wmtp.pipelines.setup import prepare_run
-from wmtp.pipelines.verifiable import open_weighing_critic, window_advantages
+from wmtp.pipelines.verifiable import open_weighing_critic
 from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.value_weighting.td_error import compute_td_errors
 
 
 def main():
@@ -49,10 +50,12 @@ def main():
     for i in order:
         batch = setup.valid.batch([i])
         with torch.no_grad():
-            td = window_advantages(setup, critic, [batch], [state_mask(batch.labels)])[0][0]
-            colourings = [('td', td, 'td'), ('policy_nll', policy_nll(setup, policy, batch)[0], 'value'),
+            values = critic(batch.input_ids, batch.attention_mask)
+            td = compute_td_errors(values, batch.rewards, state_mask(batch.labels),
+                                   setup.cfg.weighting.gamma, batch.terminated)
+            colourings = [('td', td[0], 'td'), ('policy_nll', policy_nll(setup, policy, batch)[0], 'value'),
                           ('reference_nll', score(batch)[0], 'value')]
-            first = critic(batch.input_ids, batch.attention_mask)[0, setup.valid.examples[i].n_prompt - 1]
+            first = values[0, setup.valid.examples[i].n_prompt - 1]
         program = colour_program(setup.valid, i, colourings)
         numbers = {name: [round(x, 4 if name == 'td' else 2) for x in line]
                    for name, line, _ in program.colourings}

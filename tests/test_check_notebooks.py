@@ -1,4 +1,6 @@
 """The checker of notebooks must find what it is there to find: each fault is planted in a small tree."""
+import ast
+import importlib
 import json
 import shutil
 import subprocess
@@ -166,3 +168,14 @@ def test_text_in_the_encoding_of_the_locale_is_found(small_tree):
     found = [line for line in faults() if 'reads or writes text' in line]
     assert found == [f"scripts/read.py:{n + 1} reads or writes text; say encoding='utf-8'"
                      for n in range(len(READS))]
+
+def imported_names(path):
+    "(module, name) of each `from wmtp... import name` in a file."
+    return [(node.module, alias.name) for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+            if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('wmtp')
+            for alias in node.names]
+
+@pytest.mark.parametrize('path', sorted((ROOT/'scripts').rglob('*.py')), ids=lambda path: path.stem)
+def test_a_script_imports_only_what_the_package_has(path):
+    for module, name in imported_names(path):
+        assert hasattr(importlib.import_module(module), name), f'{path.name}: {module} has no {name}'
