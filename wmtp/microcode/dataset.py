@@ -18,7 +18,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from .problems import Problem, make_problems, programs
-from .mutation import bug_span, edited_source, mutations, normalised, run_program
+from .mutation import (
+    answers_of, bug_span, edited_source, mutations, normalised, run_program)
 
 # %% ../../nbs/1_data/12b_dataset.ipynb #05983faf
 N_TESTS = 24 # calls per problem
@@ -66,12 +67,12 @@ def incorrect_programs(
 ) -> list[tuple]: # (style, source, span, kind of mistake)
     """One mutant of each chosen program in turn, all different and each failing a test.
     There are as many as there are correct ones, or `AT_LEAST`, if so many can be made."""
-    mutants, kinds = [], Counter()
+    mutants, kinds, trees = [], Counter(), [ast.parse(right) for _, right in chosen]
+    edits_of = [mutations(tree) for tree in trees]
     for _ in range(tries):
         if len(mutants) == max(len(chosen), AT_LEAST): break
-        style, right = chosen[len(mutants) % len(chosen)]
-        tree = ast.parse(right)
-        edits = mutations(tree)
+        turn = len(mutants) % len(chosen)
+        (style, right), tree, edits = chosen[turn], trees[turn], edits_of[turn]
         share = Counter(kind for kind, _ in edits)
         weights = [(.5 if kind.startswith('dropped') else 1) / share[kind] / (1 + kinds[kind])**.5
                    for kind, _ in edits]
@@ -86,7 +87,8 @@ def incorrect_programs(
 
 def passes(code, tests):
     "Does the program give the expected answer in every test?"
-    return run_program(code, [call for call, _ in tests]) == [answer for _, answer in tests]
+    answers = answers_of(code, [call for call, _ in tests])
+    return all(answer == expected for answer, (_, expected) in zip(answers, tests))
 
 # %% ../../nbs/1_data/12b_dataset.ipynb #7c9b837e
 ACCUMULATORS, COLLECTED = ('total', 'result', 'out', 'acc'), ('kept', 'chosen', 'ys')

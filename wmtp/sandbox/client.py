@@ -79,9 +79,9 @@ def start_process(
     command = python_command(theirs.fileno())
     if rung == 'bubblewrap': command = bubblewrap_command(command)
     libraries = {name: os.environ[name] for name in ('LD_LIBRARY_PATH',) if name in os.environ}
-    return subprocess.Popen(command, env={'PYTHONHASHSEED': '0'} | libraries, cwd='/', start_new_session=True,
-                            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE)
+    return subprocess.Popen(command, env={'PYTHONHASHSEED': '0', 'LD_BIND_NOW': '1'} | libraries, cwd='/',
+                            start_new_session=True, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 # %% ../../nbs/appendix/sandbox/67_client.ipynb #a24bc482
 class Server:
@@ -207,7 +207,7 @@ def recv_packet(self:Child) -> bytes:
         if ready: self.count_output()
         ready = dict(self.poll.poll(1000 * self.left()))
         if time.monotonic() > self.deadline: raise Ended('timeout')
-    try: packet = self.channel.recv(PACKET_BYTES + 2)
+    try: packet = os.read(self.channel.fileno(), PACKET_BYTES + 2)
     except OSError: raise Ended('exit') from None
     if not packet: raise Ended('exit')
     return packet

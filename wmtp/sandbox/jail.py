@@ -245,6 +245,7 @@ class Jail:
         readable, able, abi = library_paths(), capabilities(), landlock_abi()
         if rung == 'namespaces': private_root(readable)
         self.memory, self.filter = memory, seccomp_filter(platform.machine())
+        libc().capset # found here, once, for all children
         self.uid = uid if os.geteuid() == 0 and {CAP_SETUID, CAP_SETGID} <= able else None
         if self.uid and not others_reach(readable[0]): stand_in_library(readable[0])
         own_root = rung == 'namespaces' or rung == 'bubblewrap' and not abi
