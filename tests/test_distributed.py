@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tiny import final_state, send, wait_for
 
 from wmtp.pipelines.setup import tiny_settings
+from wmtp.runtime.checkpoint import step_folders
 
 
 def weights(folder): return load_file(folder/'step-000040'/'model.safetensors')
@@ -115,3 +116,62 @@ def test_who_waits_for_others_says_so_and_can_be_stopped(tmp_path):
     alone.send(signal.SIGTERM)
     done = alone.wait(10)
     assert done.returncode == 130 and 'Traceback' not in done.stderr
+
+
+@pytest.fixture(scope='module')
+def shares(server, tmp_path_factory):
+    "The uninterrupted run of two processes with a share each; its last window has a single micro-batch."
+    folder = tmp_path_factory.mktemp('shares')/'run'
+    assert server.run(folder, ranks=2, n_batches=157, shard=True) == [0, 0], server.messages()
+    return folder
+
+
+def test_shares_make_the_same_run(server, shares, tmp_path):
+    assert server.run(tmp_path/'one', accumulation=4, n_batches=157) == 0
+    assert_close_runs(tmp_path/'one', shares)
+
+
+def test_nan_on_one_rank_of_a_sharded_run(server, tmp_path):
+    "All skip step 6; the weights are those of one process that skipped it."
+    assert server.run(tmp_path/'one', accumulation=4, poison=21) == 0
+    assert server.run(tmp_path/'two', poison=21, ranks=2, shard=True) == [0, 0]
+    assert [r['train/bad_steps'] for r in rows(tmp_path/'two')[:7]] == [0, 0, 0, 0, 0, 1, 1]
+    assert_close_runs(tmp_path/'one', tmp_path/'two')
+
+
+def test_a_sharded_run_is_stopped_and_finds_its_disk_full(server, shares, tmp_path):
+    "SIGTERM to rank 1, then no room on rank 0: resumed each time, it ends bit for bit as if uninterrupted."
+    folder, run = tmp_path/'run', {'ranks': 2, 'n_batches': 157, 'shard': True}
+
+    def ask(pids):
+        wait_for(folder/'step-000004')
+        send(pids[1], signal.SIGTERM)
+
+    assert server.run(folder, **run, meanwhile=ask, pause=.02) == [130, 130]
+    full = 4 * (max(step_folders(folder)) // 4 + 2)
+    codes = server.run(folder, **run, resume='auto', disk_full_at=full)
+    assert codes[0] == 1 and codes[1] != 0 and 'could not write' in server.messages()
+    assert full not in step_folders(folder)
+    assert server.run(folder, **run, resume='auto') == [0, 0]
+    assert final_state(folder) == final_state(shares)
+
+
+def test_a_rank_of_a_sharded_run_dies_and_one_process_goes_on(server, shares, tmp_path):
+    "Killed, on one process, and on two again: the same micro-batches, weights within rounding."
+    folder, run = tmp_path/'run', {'n_batches': 157, 'shard': True}
+
+    def kill(pids):
+        wait_for(folder/'step-000004')
+        send(pids[1], signal.SIGKILL)
+
+    def stop(pids):
+        wait_for(folder/'step-000016')
+        send(pids[0], signal.SIGTERM)
+
+    codes = server.run(folder, **run, ranks=2, meanwhile=kill, pause=.02)
+    assert codes[0] == 1 and codes[1] == -signal.SIGKILL
+    assert server.run(folder, **run, resume='auto') == 2
+    assert 'was made with micro-batches a step 4, this run has 2; use the same' in server.messages()
+    assert server.run(folder, **run, accumulation=4, resume='auto', meanwhile=stop, pause=.01) == 130
+    assert server.run(folder, **run, ranks=2, resume='auto') == [0, 0]
+    assert_close_runs(folder, shares)

@@ -122,11 +122,13 @@ def test_lora_trains_saves_and_resumes(given, tmp_path):
 
 @pytest.mark.parametrize('arm', ['verifiable', 'rho1'])
 def test_two_processes_make_the_steps_of_one(arm, given, tmp_path):
+    "Each with a share of the policy; the whole model in both is `test_distributed`'s."
     name, own = settings_of(arm, given[0])
     own = [*own, 'runtime.dtype=float32', 'training.max_steps=3', 'training.eval_every_steps=3']
     one = run(name, settings=tiny(name, tmp_path/'one', *own, 'training.gradient_accumulation_steps=4'))
     assert one.returncode == 0, one.stderr
-    two = run_ranks(name, settings=tiny(name, tmp_path/'two', *own, 'training.gradient_accumulation_steps=2'))
+    two = run_ranks(name, settings=tiny(name, tmp_path/'two', *own, 'training.gradient_accumulation_steps=2',
+                                        'runtime.shard=full', 'mtp.sequential_heads=false'))
     assert [done.returncode for done in two] == [0, 0], two
     rows = [[json.loads(line) for line in (tmp_path/n/'journal.jsonl').read_text().splitlines()]
             for n in ('one', 'two')]

@@ -58,7 +58,8 @@ def server(tmp_path_factory):
 def final_state(folder):
     "What must not depend on interruptions: final weights, optimizer, journal, best and last."
     last = folder/'step-000040'
-    return [(last/'model.safetensors').read_bytes(), (last/'trainer'/'optimizer.pt').read_bytes(),
+    moments = sorted((last/'trainer').glob('moments/*')) or [last/'trainer'/'optimizer.pt']
+    return [(last/'model.safetensors').read_bytes(), [path.read_bytes() for path in moments],
             (folder/'journal.jsonl').read_bytes(), json.loads((folder/'checkpoints.json').read_text())]
 
 

@@ -24,6 +24,7 @@ from wmtp.runtime.checkpoint import Checkpoints, load_weights, save_weights
 from wmtp.runtime.interrupt import Interrupted, StopSignals
 from wmtp.runtime.journal import Tracker
 from wmtp.runtime.resume import prepare_run_folder
+from wmtp.runtime.sharding import empty_twin
 from wmtp.runtime.trainer import Trainer, resumed_rows
 from wmtp.runtime.training_loop import LossOutput
 
@@ -37,8 +38,9 @@ class Points:
     def to(self, device): return self
 
 
-def points(n, poison=None, pause=0.):
+def points(n, poison=None, pause=0., n_batches=None):
     time.sleep(pause)
+    if n_batches and n >= n_batches: return Points(torch.zeros(0, 1), torch.zeros(0, 1), torch.zeros(0, 1))
     g = torch.Generator().manual_seed(n)
     x = torch.rand(16, 1, generator=g) * 6
     y = x.sin() * (float('nan') if n == poison else 1.)
@@ -97,25 +99,26 @@ def run(request, rank=0):
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Dropout(.1), nn.Linear(64, 1))
     if start[0]: load_weights(model, start[0])
+    twin = empty_twin(model) if request.get('shard') else None
 
     def batch(n):
         if n == request.get('signal_in_batch'): os.kill(os.getpid(), request['signum'])
-        return points(n, request.get('poison'), request.get('pause', 0.))
+        return points(n, request.get('poison'), request.get('pause', 0.), request.get('n_batches'))
 
     def save_model(part):
         if (step := request.get('disk_full_at')) and f'-{step:06d}' in part.name: limit_file_size(100)
-        save_weights(model, part)
+        save_weights(twin or model, part)
 
     path = Path(request['folder'])
     trainer = Trainer(
         model, loss, batch, counts,
         n_steps=40, n_batches=request.get('n_batches'), accumulation=request.get('accumulation', 2),
         learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5, evaluate=evaluate, eval_every_steps=10,
-        save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'),
-        checkpoints=Checkpoints(path, save_model, keep=2) if rank == 0 else None,
+        save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'), twin=twin,
+        checkpoints=Checkpoints(path, save_model, keep=2),
         tracker=Tracker(path, n_rows=resumed_rows(start[0])) if rank == 0 else None)
     trainer.train()
-    if n_ranks > 1: dist.destroy_process_group()
+    if dist.is_initialized(): dist.destroy_process_group()
 
 
 def forked(request, rank):

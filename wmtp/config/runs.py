@@ -83,6 +83,7 @@ class RuntimeConfig:
     device: str = key(pattern=r'auto|cpu|mps|cuda(:\d+)?', words='auto, cpu, mps, cuda or cuda:N',
                       shorthand=(r'(\d+)', r'cuda:\1'))
     dtype: str = key(choices=('auto', 'float32', 'bfloat16'))
+    shard: str = key(choices=('none', 'full'))
     log_every_steps: int = key(min=1)
 
 @dataclass

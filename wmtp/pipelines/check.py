@@ -37,7 +37,7 @@ from .critic import check_critic_sizes
 from .evaluate import evaluation_folder, is_published
 from .handoff import check_critic, check_same_ids, check_weighing_critic, read_about
 from .handoff import saved_checkpoint
-from .identity import check_same_run, protected_keys
+from .identity import check_same_run, protected_keys, window_identity
 from .policy import check_policy_sizes, memory_lines, policy_config
 from .rho1 import reference_tokenizer
 from .setup import absolute_paths, configured_dtype
@@ -179,6 +179,7 @@ def resumed(
     saved = read_about(checkpoint).get('identity')
     own = {key: OmegaConf.select(cfg, key) for key, f in protected_keys(cfg.run).items()
            if 'path' not in f.metadata and key not in ('runtime.device', 'runtime.dtype')}
+    own |= {key: value for key, value in window_identity(cfg, launched()[2]).items() if key in own}
     known = {key: saved[key] for key in own if key in saved} if isinstance(saved, dict) else saved
     check_same_run(known, own, checkpoint)
     return f'goes on from {checkpoint}'

@@ -263,9 +263,8 @@ def attach_weights(setup:RunSetup, batches:list, weights:list) -> list: # [Batch
     "The batches with their weights, on the run's device."
     return [replace(batch.to(setup.device), weights=w) for batch, w in zip(batches, weights)]
 
-def window_masks(setup:RunSetup, batches:list) -> list: # of [batch, seq] bool, at least one
-    "The state masks of a window's batches; an empty one where this rank has no batch in the window."
-    if not batches: return [torch.zeros(0, 1, dtype=torch.bool, device=setup.device)]
+def window_masks(setup:RunSetup, batches:list) -> list: # of [batch, seq] bool
+    "The state masks of a window's batches."
     return [state_mask(batch.labels).to(setup.device) for batch in batches]
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #6719089f
@@ -316,7 +315,7 @@ def policy_recipe(setup:RunSetup, weighting:TokenWeighting) -> Recipe:
     t, n_future = cfg.training, policy_config(cfg, setup.paths['models.policy.path']).n_future_tokens
     loss, counts = policy_losses(cfg, n_future, weighting.by_selection)
     def prepare(model, numbers, batches, step, carry):
-        return weighting.weigh(model, batches, [setup.plan[n] for n in numbers], step, carry, gather_flat)
+        return weighting.weigh(model, batches, [setup.rows(n) for n in numbers], step, carry, gather_flat)
     read = lambda model: score_programs(model, valid, t.tokens_per_batch, setup, t.eval_max_batches)
     def final_report(model, journal, title):
         scores = read(model)

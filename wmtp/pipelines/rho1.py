@@ -98,12 +98,14 @@ def reference_scores(
 
 # %% ../../nbs/6_runs/63_rho1.ipynb #6b589a83
 def window_excess(setup:RunSetup, model, scores:Callable, batches:list, masks:list, rows:list) -> list:
-    "The excess loss [batch, seq] of each choice in a window's batches; an empty array where there is none."
+    "The excess loss [batch, seq] of each choice in a window's batches."
     excess = []
     for batch, mask, index in zip(batches, masks, rows):
         b = batch.to(setup.device)
-        excess.append(excess_loss(policy_nll(setup, model, b), scores(b, index), mask))
-    return excess or [torch.zeros(masks[0].shape, device=setup.device)]
+        nll = policy_nll(setup, model, b)
+        # a batch without labels has no losses on file
+        excess.append(excess_loss(nll, scores(b, index), mask) if mask.any() else torch.zeros_like(nll))
+    return excess
 
 def reference_weighting(setup:RunSetup) -> TokenWeighting:
     "Weight 1 for the tokens with the largest excess loss, 0 for the rest; or weights that rise with it."

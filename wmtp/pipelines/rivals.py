@@ -24,11 +24,11 @@ def fork_weighting(setup:RunSetup) -> TokenWeighting:
     def weigh(model, batches, rows, step, carry, gather):
         masks = window_masks(setup, batches)
         louder = [torch.zeros(mask.shape, device=setup.device) for mask in masks]
-        for x, index in zip(louder, rows if batches else []):
+        for x, index in zip(louder, rows):
             for row, i in enumerate(index): x[row, list(states.get(int(i), ()))] = math.log(weight)
         keeps = [b.rewards[:, None].bool().to(setup.device).expand_as(m) for b, m in zip(batches, masks)]
         weights, metrics = build_window_weights(louder, masks, 1., 0., weight, gather=gather,
-                                                keeps=keeps or masks)
+                                                keeps=keeps)
         return attach_weights(setup, batches, weights), metrics, carry
     return TokenWeighting(weigh, {'weights': 'forks', 'fork_weight': weight}, by_selection=True,
                           everywhere=False)
@@ -40,8 +40,7 @@ def own_probability_weighting(setup:RunSetup) -> TokenWeighting:
     def weigh(model, batches, rows, step, carry, gather):
         masks = window_masks(setup, batches)
         nll = [policy_nll(setup, model, batch.to(setup.device)) for batch in batches]
-        logs = [-x for x in nll] or [torch.zeros(masks[0].shape, device=setup.device)]
-        weights, metrics = build_window_weights(logs, masks, 1., 0., 1., gather=gather)
+        weights, metrics = build_window_weights([-x for x in nll], masks, 1., 0., 1., gather=gather)
         return attach_weights(setup, batches, weights), metrics, carry
     return TokenWeighting(weigh, {'weights': 'own_probability'})
 
@@ -58,14 +57,13 @@ def unlikelihood_weighting(setup:RunSetup) -> TokenWeighting:
     def weigh(model, batches, rows, step, carry, gather):
         masks, weights = window_masks(setup, batches), []
         for batch, index, mask in zip(batches, rows, masks):
-            w = mask.float()
+            w, nll = mask.float(), policy_nll(setup, model, batch.to(setup.device)) # by all ranks at once
             if at := first_states(index):
                 at = tuple(torch.tensor(at).T)
-                p = (-policy_nll(setup, model, batch.to(setup.device))[at]).exp().clamp(max=HIGHEST_P)
+                p = (-nll[at]).exp().clamp(max=HIGHEST_P)
                 w[at] = -p / (1 - p)
             weights.append(w)
-        own = torch.cat([w[m] for w, m in zip(weights, masks)]) if weights else torch.zeros(0)
-        flat = gather(own.to(setup.device))[0]
+        flat = gather(torch.cat([w[m] for w, m in zip(weights, masks)]))[0]
         metrics = compute_weight_stats(flat.clamp(min=0), torch.ones_like(flat), 0., 1.)
         metrics['weight/share_negative'] = float((flat < 0).float().mean()) if len(flat) else 0.
         return attach_weights(setup, batches, weights), metrics, carry

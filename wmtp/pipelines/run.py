@@ -25,6 +25,7 @@ from ..runtime.distributed import broadcast
 from ..runtime.interrupt import Interrupted, StopSignals
 from ..runtime.journal import Tracker, read_journal
 from ..runtime.resume import prepare_run_folder
+from ..runtime.sharding import empty_twin
 from ..runtime.tracking import MLflowCopy
 from ..runtime.trainer import Trainer, resumed_rows
 
@@ -98,11 +99,15 @@ class RunResult:
     save_dir:Path # checkpoints, journal, summary.json, report.html
 
 # %% ../../nbs/6_runs/59c_run.ipynb #998de07a
-def make_trainer(setup:RunSetup, recipe:Recipe, model, checkpoints, tracker, checkpoint, stop) -> Trainer:
+def make_trainer(
+    setup:RunSetup, recipe:Recipe, model,
+    twin, # from `empty_twin`, or None
+    checkpoints, tracker, checkpoint, stop,
+) -> Trainer:
     "The training loop as configured."
     t, runtime = setup.cfg.training, setup.cfg.runtime
     return Trainer(
-        model, recipe.loss, lambda n: setup.train.batch(setup.plan[n]), recipe.counts,
+        model, recipe.loss, setup.batch, recipe.counts,
         setup.n_steps, setup.n_batches, accumulation=t.gradient_accumulation_steps,
         learning_rate=t.learning_rate, weight_decay=t.weight_decay, max_grad_norm=t.max_grad_norm or math.inf,
         lr_scheduler=t.lr_scheduler, lr_warmup_steps=t.lr_warmup_steps,
@@ -111,7 +116,7 @@ def make_trainer(setup:RunSetup, recipe:Recipe, model, checkpoints, tracker, che
         best_metric=recipe.best_metric, best_mode=recipe.best_mode,
         early_stop_patience=t.early_stop_patience, max_bad_steps=t.max_bad_steps,
         checkpoints=checkpoints, save_every_steps=setup.cfg.checkpoint.save_every_steps,
-        tracker=tracker, log_every_steps=runtime.log_every_steps, resume=checkpoint, stop=stop)
+        tracker=tracker, log_every_steps=runtime.log_every_steps, resume=checkpoint, stop=stop, twin=twin)
 
 # %% ../../nbs/6_runs/59c_run.ipynb #07fa35d9
 def judge_best(setup:RunSetup, recipe:Recipe, result, folder:Path, mlflow_run_id:str|None) -> RunResult:
@@ -143,11 +148,12 @@ def train_and_report(
     held, checkpoint, folder = open_run_folder(setup, resume) # `held` holds the folder's lock
     if model is None: model = recipe.load(checkpoint) if checkpoint else recipe.make()
     tracker = Tracker(folder, resumed_rows(checkpoint)) if setup.rank == 0 else None
+    twin = empty_twin(model) if setup.cfg.runtime.shard == 'full' else None
     about = setup.metadata() | recipe.metadata(model)
-    checkpoints = Checkpoints(folder, lambda part: recipe.save(model, part), about, to_yaml(setup.cfg),
-                              setup.cfg.checkpoint.keep)
+    checkpoints = Checkpoints(folder, lambda part: recipe.save(twin or model, part), about,
+                              to_yaml(setup.cfg), setup.cfg.checkpoint.keep)
     with mlflow_copy(setup.cfg, folder, setup.rank, run_tags(setup.cfg, about)) as copy:
-        result = make_trainer(setup, recipe, model, checkpoints, tracker, checkpoint, stop).train()
+        result = make_trainer(setup, recipe, model, twin, checkpoints, tracker, checkpoint, stop).train()
         if setup.rank: return None
         run = judge_best(setup, recipe, result, folder, copy and copy.run_id)
         if copy:

@@ -21,7 +21,8 @@ from ..config.load import is_uri, project_root, resolve_path
 from ..config.paths import check_paths
 from ..config.runs import SCHEMAS
 from ..config.schema import leaf_fields
-from ..core import InputError, derive_seed, multiplies_bfloat16, quiet, resolve_device, resolve_dtype
+from ..core import IGNORE_INDEX, InputError, derive_seed, multiplies_bfloat16, quiet
+from ..core import resolve_device, resolve_dtype
 from ..data.collate import Batch, collate
 from ..data.curriculum import CurriculumPlan, Stage
 from ..data.row_table import RowTable, keep_rows
@@ -30,7 +31,7 @@ from ..data.schema import ReadReport
 from ..data.tokenizer import load_tokenizer
 from ..data.twins import find_twins
 from ..models.weights import dtype_name
-from .identity import run_identity
+from .identity import run_identity, window_identity
 from ..rows.index import IndexedExamples, IndexedRows, open_index
 from ..runtime.distributed import count_steps, join_processes
 from ..runtime.mlflow_run import resolve_tracking
@@ -196,8 +197,18 @@ class RunSetup:
         own = {f'data.{side}': sha256 for side, sha256 in self.data_sha256.items()}
         own['tokenizer.path'] = self.tokenizer.sha256
         facts = {'runtime.device': self.device.type, 'runtime.dtype': dtype_name(self.dtype),
-                 'world_size': self.n_ranks}
+                 **window_identity(self.cfg, self.n_ranks)}
         return run_identity(self.cfg, self.paths, own | self.contents, facts)
+
+    def rows(self, n:int) -> np.ndarray: # [rows] int64
+        "Which programs are in micro-batch n; after the last one, a few of its own again."
+        return self.plan[n] if n < self.n_batches else self.plan[self.n_batches - 1][:2]
+
+    def batch(self, n:int) -> Batch:
+        "Micro-batch n; after the last one, a batch without a label, so that nothing in it counts."
+        batch = self.train.batch(self.rows(n))
+        if n >= self.n_batches: batch.labels.fill_(IGNORE_INDEX)
+        return batch
 
     def autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)

@@ -96,8 +96,7 @@ def drawn_mix(setup:RunSetup, rows:list, gather) -> dict: # name -> share; empty
 
 @torch.no_grad()
 def window_credit(setup:RunSetup, values, batches:list, rows:list, masks:list) -> tuple[list, list]:
-    """The advantage of each choice in a window's batches, and whether it is kept, both [batch, seq].
-    Empty arrays where there is no batch."""
+    "The advantage of each choice in a window's batches, and whether it is kept, both [batch, seq]."
     w, credit = setup.cfg.weighting, []
     for batch, index, mask in zip(batches, rows, masks):
         b = batch.to(setup.device)
@@ -109,8 +108,7 @@ def window_credit(setup:RunSetup, values, batches:list, rows:list, masks:list) -
         if w.mask_below is not None:
             keep = unmasked(compute_td_errors(V, *ends, b.terminated), mask, w.mask_below)
         credit.append((A, keep))
-    nothing = torch.zeros(masks[0].shape, device=setup.device)
-    return tuple(map(list, zip(*credit or [(nothing, nothing.bool())])))
+    return tuple(map(list, zip(*credit)))
 
 # %% ../../nbs/6_runs/62_verifiable.ipynb #3e2df6eb
 OWN_SCALE = 'next_value', 'ratio' # weights as they are: no temperature, no clips
@@ -138,7 +136,7 @@ def critic_weighting(setup:RunSetup) -> TokenWeighting:
         weights, metrics = build_window_weights(
             advantages, masks, beta, low, high, normalize, w.head_weight, n_future, control,
             derive_seed(cfg.runtime.seed, 'control', step), gather, None if w.mask_below is None else keeps)
-        metrics |= drawn_mix(setup, rows, gather)
+        metrics |= drawn_mix(setup, [index for index, mask in zip(rows, masks) if mask.any()], gather)
         return attach_weights(setup, batches, weights), metrics, {'beta': beta} if w.target_ess else {}
     return TokenWeighting(weigh, metadata, everywhere=w.critic != 'oracle')
 

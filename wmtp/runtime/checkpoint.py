@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MANIFEST', 'STEP_NAME', 'flush_to_disk', 'replace_text', 'folder_files', 'write_manifest', 'read_manifest',
-           'verify_checkpoint', 'write_folder', 'save_trainer', 'load_trainer', 'save_weights', 'load_weights',
-           'nonfinite_weight', 'step_folders', 'check_step', 'read_names', 'write_names', 'remove_leftovers', 'prune',
-           'Checkpoints', 'finite']
+           'verify_checkpoint', 'part_folder', 'write_folder', 'save_trainer', 'load_trainer', 'save_weights',
+           'load_weights', 'nonfinite_weight', 'step_folders', 'check_step', 'read_names', 'write_names',
+           'remove_leftovers', 'prune', 'Checkpoints', 'finite']
 
 # %% ../../nbs/5_training/50_checkpoint.ipynb #a0aebc74
 import json
@@ -110,6 +110,12 @@ def verify_checkpoint(
     return digest
 
 # %% ../../nbs/5_training/50_checkpoint.ipynb #8f94b3ba
+def part_folder(
+    final, # a folder's final name
+) -> Path:
+    "Where it is filled."
+    return Path(final).with_name(f'.part-{Path(final).name}')
+
 def write_folder(
     final, # the folder's final name; must not exist
     fill:Callable, # fill(part) writes the content into the folder `part`
@@ -119,7 +125,7 @@ def write_folder(
     if os.path.lexists(final):
         raise RunError(f"{final} exists already and is never written over; move it away or choose another "
                        "folder")
-    part = final.with_name(f'.part-{final.name}')
+    part = part_folder(final)
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
@@ -281,6 +287,7 @@ def save(
     trainer:dict, # for `save_trainer`
     metrics:dict|None=None, # the latest evaluation
     best:bool=False, # is it the best so far?
+    also:Callable|None=None, # also(part) writes what else belongs to it
 ) -> Path: # the new checkpoint
     "Save a checkpoint, name it, prune. Raise `RunError` unless the disk has room and all weights are finite."
     def fill(part):
@@ -294,6 +301,7 @@ def save(
         (part/'wmtp.json').write_text(text, encoding='utf-8')
         (part/'run.yaml').write_text(self.run_yaml, encoding='utf-8')
         save_trainer(part, trainer)
+        if also: also(part)
     remove_leftovers(self.save_dir)
     folder = write_folder(self.folder(step), fill)
     write_names(self.save_dir, last=folder.name, **({'best': folder.name} if best else {}))

@@ -28,11 +28,11 @@ def window_batches(
     rank:int=0,
     n_ranks:int=1,
     n_batches:int|None=None, # micro-batches there are in all; None = no end
-) -> list: # [int] numbers of this rank's micro-batches
+) -> list: # [int] numbers of this rank's micro-batches; from n_batches on there is nothing in them
     "The micro-batches one rank works on in one optimizer step."
     first = step * accumulation * n_ranks + rank
     batch_numbers = range(first, first + accumulation * n_ranks, n_ranks)
-    return [n for n in batch_numbers if n_batches is None or n < n_batches]
+    return [n for n in batch_numbers if n_batches is None or n - rank < n_batches]
 
 def count_steps(
     n_batches:int, # micro-batches there are in all

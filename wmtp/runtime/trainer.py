@@ -24,10 +24,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..core import InputError, RunError, seed_everything
-from .checkpoint import Checkpoints, load_trainer
+from .checkpoint import Checkpoints, load_trainer, part_folder
 from .distributed import broadcast, sum_numbers, window_batches
 from .interrupt import Abandoned, Interrupted, StopSignals
 from .journal import Tracker
+from .sharding import gather_weights, load_shards, named_moments, save_shards
 from .training_loop import StepReport, TrainingLoop, TrainState
 
 # %% ../../nbs/5_training/53a_trainer.ipynb #704a3a35
@@ -40,7 +41,7 @@ class Trainer(TrainingLoop):
     best_mode:str='min' # min | max
     early_stop_patience:int|None=None # evaluations without a better one before stopping
     max_bad_steps:int=5 # bad steps in a row before giving up
-    checkpoints:Checkpoints|None=None # used by rank 0
+    checkpoints:Checkpoints|None=None # used by rank 0, and by all where the model is sharded
     save_every_steps:int|None=None # None = at the best and at the end
     tracker:Tracker|None=None # used by rank 0
     log_every_steps:int|None=None # None = show nothing
@@ -49,6 +50,7 @@ class Trainer(TrainingLoop):
     def __post_init__(self):
         super().__post_init__()
         self.saved = 0
+        self.moments = named_moments(self.model, self.optimizer) if self.twin is not None else None
         if self.resume: self.load()
 
 # %% ../../nbs/5_training/53a_trainer.ipynb #4e5992e5
@@ -99,8 +101,17 @@ def run_evaluation(self:Trainer) -> bool: # is this step the best so far?
 @patch(as_prop=True)
 def shape(self:Trainer) -> dict:
     "What must be the same when a run goes on."
-    return {'n_steps': self.n_steps, 'n_batches': self.n_batches, 'accumulation': self.accumulation,
-            'n_ranks': self.n_ranks}
+    whole = {'n_steps': self.n_steps, 'n_batches': self.n_batches}
+    if self.twin is not None: return whole | {'micro-batches a step': self.accumulation * self.n_ranks}
+    return whole | {'accumulation': self.accumulation, 'n_ranks': self.n_ranks}
+
+@patch
+def save_moments(
+    self:Trainer,
+    part:Path, # the checkpoint that is being filled
+):
+    "Write this rank's share of AdamW's moments."
+    save_shards(self.moments, part/'trainer'/'moments')
 
 @patch
 def save(
@@ -108,14 +119,18 @@ def save(
     best:bool=False, # is the present step the best so far?
 ):
     "Save the present step, or name it best if it is saved already."
-    step = self.state.step
+    step, also = self.state.step, self.save_moments if self.twin is not None else None
+    fresh = self.checkpoints and step != self.saved
+    if fresh and also: gather_weights(self.model, self.twin)
     if self.checkpoints and self.rank == 0:
         if self.tracker: self.tracker.sync(); self.state.journal_rows = self.tracker.n_rows
-        parts = {'optimizer': self.optimizer.state_dict(), 'scheduler': self.scheduler.state_dict(),
-                 'state': asdict(self.state), 'shape': self.shape}
+        parts = {'scheduler': self.scheduler.state_dict(), 'state': asdict(self.state), 'shape': self.shape}
+        if not also: parts['optimizer'] = self.optimizer.state_dict()
         metrics = self.state.metrics if self.state.evaluated == step else None
-        if step != self.saved: self.checkpoints.save(step, parts, metrics, best)
+        if fresh: self.checkpoints.save(step, parts, metrics, best, also)
         else: self.checkpoints.mark(step, self.state.best_step)
+    elif fresh and also: also(part_folder(self.checkpoints.folder(step)))
+    if also: self.twin.to('meta') # its numbers are on the disk
     if self.n_ranks > 1: dist.barrier()
     self.saved = step
 
@@ -132,7 +147,8 @@ def check_shape(
     saved:dict, # from `load_trainer`
 ):
     "Raise `InputError` unless a checkpoint's state is complete and of a run of this shape."
-    if missing := {'optimizer', 'scheduler', 'state', 'shape'} - saved.keys():
+    needed = {'scheduler', 'state', 'shape'} | ({'optimizer'} if self.twin is None else set())
+    if missing := needed - saved.keys():
         raise InputError(f"{self.resume} cannot be resumed: trainer/{sorted(missing)[0]}.pt is missing")
     for name, value in self.shape.items():
         if (old := saved['shape'].get(name)) != value:
@@ -143,8 +159,10 @@ def load(self:Trainer):
     "Take optimizer, schedule and counters from the checkpoint `resume`."
     saved = load_trainer(self.resume)
     self.check_shape(saved)
-    self.optimizer.load_state_dict(saved['optimizer'])
+    if self.twin is None: self.optimizer.load_state_dict(saved['optimizer'])
+    else: load_shards(self.moments, self.resume/'trainer'/'moments')
     self.scheduler.load_state_dict(saved['scheduler'])
+    for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr()): group['lr'] = lr
     self.state = TrainState(**saved['state'])
     self.saved = self.state.step
     if len(steps := sum_numbers({self.state.step: 1})) > 1:
@@ -181,7 +199,7 @@ def largest_batch(
     step:int,
 ) -> str: # its shapes
     "The largest micro-batch of a step's window."
-    batch_numbers = window_batches(step, self.accumulation, self.rank, self.n_ranks, self.n_batches) or [0]
+    batch_numbers = window_batches(step, self.accumulation, self.rank, self.n_ranks, self.n_batches)
     return max((batch_shapes(self.batch(n)) for n in batch_numbers),
                key=lambda text: [int(size) for size in re.findall(r'\d+', text)])
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..core import InputError, RunError, seed_everything
 from .distributed import ranks, sum_gradients, sum_numbers, window_batches
 from .interrupt import StopSignals
+from .sharding import shard_model
 
 # %% ../../nbs/5_training/53_training_loop.ipynb #47c80ef4
 @dataclass
@@ -69,7 +70,7 @@ class TrainingLoop:
     "A model, its loss and its data, and how to train on them."
     model:nn.Module
     loss:Callable # loss(model, batch, step, denominators) -> LossOutput
-    batch:Callable # batch(n) -> Batch with `.to(device)`; pure
+    batch:Callable # batch(n) -> Batch with `.to(device)`; pure. From n_batches on nothing counts in it
     counts:Callable # counts(batch, step) -> {term: positions}, equal to what `loss` will count
     n_steps:int # optimizer steps in all
     n_batches:int|None=None # micro-batches in all; the last window is cut there. None = no end
@@ -85,11 +86,13 @@ class TrainingLoop:
     # prepare(model, batch_numbers, batches, step, carry) -> (batches, {metric: number}, carry)
     prepare:Callable|None=None
     stop:StopSignals|None=None # signals that ask the run to end
+    twin:nn.Module|None=None # from `empty_twin`: each rank holds a share of the model; None = the whole
 
     def __post_init__(self):
         from transformers import get_scheduler
         self.device, (self.rank, self.n_ranks) = torch.device(self.device), ranks()
-        self.model.to(self.device)
+        if self.twin is None: self.model.to(self.device)
+        else: shard_model(self.model, self.device, self.dtype)
         self.optimizer = torch.optim.AdamW(decay_groups(self.model, self.weight_decay), lr=self.learning_rate)
         self.scheduler = get_scheduler(self.lr_scheduler, self.optimizer, self.lr_warmup_steps, self.n_steps)
         self.parameters = [p for group in self.optimizer.param_groups for p in group['params']]
@@ -162,14 +165,14 @@ def gradient(self:TrainingLoop) -> StepReport: # the gradients are in the parame
     batches = [self.batch(n) for n in batch_numbers]
     if self.prepare: batches, prepared, carry = self.prepare(self.model, batch_numbers, batches, step, carry)
     announced = [self.counts(b, step) for b in batches]
-    terms = announced[0] if announced else ()
-    denominators = sum_numbers({name: sum(c[name] for c in announced) for name in terms})
+    denominators = sum_numbers({name: sum(c[name] for c in announced) for name in announced[0]})
     self.optimizer.zero_grad(set_to_none=True)
     outputs = [self.forward_backward(n, b, c, denominators)
                for n, b, c in zip(batch_numbers, batches, announced)]
-    flags = {('tokens', ''): sum(map(count_real_tokens, batches)),
+    flags = {('tokens', ''): sum(count_real_tokens(b) for n, b in zip(batch_numbers, batches)
+                                 if self.n_batches is None or n < self.n_batches),
              ('stop', ''): int(self.stop is not None and self.stop.asked)}
-    sum_gradients(self.parameters)
+    if self.twin is None: sum_gradients(self.parameters) # a sharded model has summed its own
     sums = sum_numbers(flags | add_up(outputs))
     row = step_means(sums, denominators) | prepared
     return StepReport(row, sums['tokens', ''], sums['stop', ''] > 0, carry)
