@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 
 class Server:
@@ -58,8 +59,9 @@ def server(tmp_path_factory):
 def final_state(folder):
     "What must not depend on interruptions: final weights, optimizer, journal, best and last."
     last = folder/'step-000040'
-    moments = sorted((last/'trainer').glob('moments/*')) or [last/'trainer'/'optimizer.pt']
-    return [(last/'model.safetensors').read_bytes(), [path.read_bytes() for path in moments],
+    shards = sorted((last/'trainer').glob('moments/*')) # their tables of contents are in no fixed order
+    moments = [sorted((name, t.tobytes()) for name, t in load_file(path).items()) for path in shards]
+    return [(last/'model.safetensors').read_bytes(), moments or (last/'trainer'/'optimizer.pt').read_bytes(),
             (folder/'journal.jsonl').read_bytes(), json.loads((folder/'checkpoints.json').read_text())]
 
 
