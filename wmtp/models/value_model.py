@@ -22,7 +22,7 @@ from ..core import InputError, read_json
 from ..data.collate import check_right_padded
 from ..data.packing import document_mask
 from .causal_lm import model_fields, open_whole
-from .lora import lora_config
+from .lora import leave_casts_to_autocast, lora_config
 from .weights import check_tensors, dtype_name, llama_config, portable_path, promised_shapes
 from .weights import report_dtypes, silence_transformers, stored_tensors
 from .weights import trusted_base, weight_files, weights_sha256
@@ -202,6 +202,7 @@ def _inject_lora(self:ValueModel):
     sizes = self.config.lora
     config = lora_config(sizes['rank'], sizes['alpha'], sizes['dropout'], LLAMA_TARGETS)
     inject_adapter_in_model(config, self.backbone)
+    leave_casts_to_autocast(self.backbone)
 
 # %% ../../nbs/2_models/23_value_model.ipynb #a9500df3
 def torch_checkpoint(function, *args, **kwargs):
