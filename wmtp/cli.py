@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ABOUT', 'MICRO', 'META', 'EXAMPLES', 'NEXT', 'examples', 'help_text', 'Arguments', 'make_parser', 'metric_line',
            'critic_lines', 'policy_lines', 'evaluation_lines', 'closing_lines', 'lowest', 'program_text', 'show_run',
-           'show_warning', 'run_command', 'ending', 'main', 'critic', 'baseline', 'verifiable', 'rho1', 'evaluate',
-           'command_line']
+           'show_warning', 'run_command', 'ending', 'guarded', 'main', 'critic', 'baseline', 'verifiable', 'rho1',
+           'evaluate', 'command_line']
 
 # %% ../nbs/6_runs/81_cli.ipynb #6a10e276
 import argparse
@@ -288,20 +288,18 @@ def ending(
     return 'failed', 1, error if isinstance(error, RunError) else f'{type(error).__name__}: {error}'
 
 # %% ../nbs/6_runs/81_cli.ipynb #a4371748
-def main(
-    run:str, # a key of ABOUT
-    argv:list|None=None, # None = sys.argv
+def guarded(
+    command:str, # its name, for the line
+    work, # work(stop) -> exit code
 ) -> int: # exit code
-    "Parse, run, and turn whatever happens into one line and an exit code."
-    keep_writing()
-    args = make_parser(run).parse_args(argv)
+    "Do a command's work and turn whatever happens into one line and an exit code."
     debug = os.environ.get('WMTP_DEBUG') == '1'
     if not debug: warnings.showwarning = show_warning
     with StopSignals() as stop:
         try:
             with stop.abandon_after(1):
                 from wmtp.config.secrets import hidden_output
-                with hidden_output(): return run_command(run, args, stop)
+                with hidden_output(): return work(stop)
         except (Exception, KeyboardInterrupt) as e:
             word, code, line = ending(e)
             if not isinstance(e, KeyboardInterrupt): # then perhaps nothing was loaded
@@ -309,8 +307,17 @@ def main(
                 line = hide_credentials(line)
                 trace = hide_credentials(traceback.format_exc()).splitlines()
                 if debug and code != 130: say(*trace, out=sys.stderr)
-            warn(f'wmtp_{run}: {word}: {line}')
+            warn(f'{command}: {word}: {line}')
     return code
+
+def main(
+    run:str, # a key of ABOUT
+    argv:list|None=None, # None = sys.argv
+) -> int: # exit code
+    "What `wmtp_RUN` does."
+    keep_writing()
+    args = make_parser(run).parse_args(argv)
+    return guarded(f'wmtp_{run}', lambda stop: run_command(run, args, stop))
 
 # the console scripts wmtp_critic and its sisters
 def critic() -> int: return main('critic')

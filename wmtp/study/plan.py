@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STEP_KEYS', 'STUDY_KEYS', 'Level', 'read_levels', 'Study', 'refuse_unknown', 'read_study', 'expand', 'Job',
-           'combinations', 'names_for', 'job_text', 'job_settings', 'needs', 'plan_study', 'last_steps']
+           'combinations', 'names_for', 'job_text', 'job_settings', 'needs', 'with_needs', 'plan_study', 'last_steps']
 
 # %% ../../nbs/appendix/study/82_study.ipynb #b06963c9
 import difflib
@@ -146,6 +146,20 @@ def needs(study:Study, job:Job) -> set: # of names, as `Job.name` has them
     return {f'{step}/{Path(places[step]).name}' for step in used & {*study.steps}}
 
 # %% ../../nbs/appendix/study/82_study.ipynb #63dba245
+def with_needs(
+    ends, # names of jobs
+    required:dict, # name -> names of the jobs that it needs
+    done=(), # names; what only these need is not needed
+) -> set: # of names
+    "Some jobs and all that they need, those that are done left out."
+    names, wanted = [*ends], set()
+    while names:
+        name = names.pop()
+        if name in done or name in wanted: continue
+        wanted.add(name)
+        names += required[name]
+    return wanted
+
 def plan_study(
     study:Study,
     part:str|None=None, # None = all parts
@@ -159,13 +173,9 @@ def plan_study(
         refuse_unknown(f'--only {factor}', names, study.factors[factor])
     parts = [study.parts[part]] if part else [*study.parts.values()] or [{}]
     everything = {job.name: job for step in study.steps for job in combinations(study, step, only)}
-    wanted, names = set(), [job.name for some in parts for step in some.get('steps', last_steps(study))
-                            for job in combinations(study, step, some, only)]
-    while names:
-        name = names.pop()
-        if name in wanted: continue
-        wanted.add(name)
-        names += needs(study, everything[name])
+    ends = [job.name for some in parts for step in some.get('steps', last_steps(study))
+            for job in combinations(study, step, some, only)]
+    wanted = with_needs(ends, {name: needs(study, job) for name, job in everything.items()})
     return [job for name, job in everything.items() if name in wanted]
 
 def last_steps(study:Study) -> list:
