@@ -92,7 +92,8 @@ def config_folder() -> Path: # absolute folder holding defaults.yaml
 
 def find_config(
     config=None,       # a name in configs/<run>/, a path, or None for `<run>_local`
-    run:str='critic',  # a key of SCHEMAS
+    run:str='critic',  # a key of SCHEMAS, or study
+    called:str='--config', # what errors call it
 ) -> Path: # an existing file
     "The file that a name or path means; one that does not exist is an `InputError` with the nearest name."
     name = str(config or f'{run}_local')
@@ -104,8 +105,8 @@ def find_config(
     hint = f'did you mean {near[0]}?' if near else f'known names: {", ".join(names)}'
     others = [other for other in SCHEMAS if os.path.isfile(config_folder()/other/f'{name}.yaml')]
     if is_name and others: hint = f'it is one of wmtp_{others[0]}'
-    if os.path.isdir(path): raise InputError(f'--config: {name!r} is a folder; wanted a YAML file in it')
-    raise InputError(f'--config: there is no {"configuration" if is_name else "file"} {name!r}; {hint}')
+    if os.path.isdir(path): raise InputError(f'{called}: {name!r} is a folder; wanted a YAML file in it')
+    raise InputError(f'{called}: there is no {"configuration" if is_name else "file"} {name!r}; {hint}')
 
 # %% ../../nbs/appendix/config/00f_load.ipynb #dba55055
 def _source(path): # how errors call a file: from the project root where it lies inside

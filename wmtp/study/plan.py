@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
 
-from ..config.load import config_folder, expand_home
+from ..config.load import find_config
 from ..config.strict_yaml import read_yaml
 from ..core import InputError
 
@@ -38,7 +38,7 @@ def read_levels(
 
 # %% ../../nbs/appendix/study/82_study.ipynb #9968df01
 STEP_KEYS = {'over', 'run', 'config', 'set', 'command'}
-STUDY_KEYS = {'name', 'folder', 'factors', 'steps', 'parts', 'results'}
+STUDY_KEYS = {'name', 'folder', 'factors', 'texts', 'steps', 'parts', 'results'}
 
 @dataclass
 class Study:
@@ -46,6 +46,7 @@ class Study:
     name:str
     folder:Path # everything it makes, from the project root
     factors:dict # name -> {name -> Level}
+    texts:dict # name -> text, said once for several steps or levels
     steps:dict # name -> {over, run, config, set, command}
     parts:dict # name -> {steps, factor: levels}, what of all combinations is wanted
     results:dict # path, and of each step that gives rows its columns
@@ -62,9 +63,8 @@ def read_study(
     name, # in configs/study/, or a path
 ) -> Study:
     "The study of a file; whatever it says that has no meaning is an `InputError`."
-    path = config_folder()/'study'/f'{name}.yaml'
-    path = path if path.is_file() else expand_home(name)
-    tree, source = read_yaml(path), Path(path).name
+    path = find_config(name, 'study', 'STUDY')
+    tree, source = read_yaml(path), path.name
     refuse_unknown(source, tree, STUDY_KEYS)
     if missing := {'name', 'folder', 'factors', 'steps'} - {*tree}:
         raise InputError(f'{source}: {min(missing)} is missing')
@@ -79,7 +79,8 @@ def read_study(
         refuse_unknown(f'{source}: parts.{part}', about, {'steps', *factors})
         refuse_unknown(f'{source}: parts.{part}.steps', about.get('steps', []), tree['steps'])
         for f in {*about} & {*factors}: refuse_unknown(f'{source}: parts.{part}.{f}', about[f], factors[f])
-    return Study(tree['name'], Path(tree['folder']), factors, tree['steps'], parts, tree.get('results', {}))
+    return Study(tree['name'], Path(tree['folder']), factors, tree.get('texts', {}), tree['steps'], parts,
+                 tree.get('results', {}))
 
 # %% ../../nbs/appendix/study/82_study.ipynb #bfb0e64d
 def expand(
@@ -122,13 +123,13 @@ def combinations(
             for levels in itertools.product(*(chosen[f] for f in over))]
 
 def names_for(study:Study, job:Job) -> dict: # name -> Level or folder
-    "What a job's texts may name: its levels, its folder, and steps over no other factors."
+    "What a job's texts may name: other texts, its levels, its folder, and steps over no other factors."
     levels, places = dict(job.levels), {'folder': str(job.folder)}
     for step, about in study.steps.items():
         over = about.get('over', [])
         if step != job.step and {*over} <= {*levels}:
             places[step] = str(study.folder/step/('-'.join(levels[f] for f in over) or 'all'))
-    return {**levels, **places}
+    return {**study.texts, **levels, **places}
 
 def job_text(study:Study, job:Job, key:str) -> tuple[str, set]:
     "A text of the job's step without names, and the names that were used."
