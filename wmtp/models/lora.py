@@ -38,6 +38,7 @@ def lora_config(
         raise InputError(f"lora.dropout is {dropout!r}; wanted a share from 0 to below 1")
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets))
 
+# %% ../../nbs/2_models/22_lora.ipynb #e81d71e4
 def cast_unless_autocast(layer, inputs):
     "Before each pass: an input goes to LoRA's float32 only where autocast will not take it back."
     layer.cast_input_dtype_enabled = not torch.is_autocast_enabled(inputs[0].device.type)

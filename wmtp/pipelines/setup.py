@@ -169,6 +169,7 @@ def configured_dtype(cfg) -> torch.dtype:
     "The arithmetic of a run on this machine."
     return resolve_dtype(cfg.runtime.dtype, resolve_device(cfg.runtime.device))
 
+# %% ../../nbs/6_runs/59_setup.ipynb #fbb0bef7
 @dataclass
 class RunSetup:
     "Where and on what a run works: all that is known before there is a model."

@@ -59,6 +59,7 @@ def refuse_unknown(source:str, names, known):
             hint = f'did you mean {near[0]!r}?' if near else f'wanted one of {", ".join(sorted(known))}'
             raise InputError(f'{source}: {name!r} is not known; {hint}')
 
+# %% ../../nbs/appendix/study/82_study.ipynb #ea67c4d8
 def read_study(
     name, # in configs/study/, or a path
 ) -> Study:
@@ -122,6 +123,7 @@ def combinations(
     return [Job(step, tuple(zip(over, levels)), study.folder/step/('-'.join(levels) or 'all'))
             for levels in itertools.product(*(chosen[f] for f in over))]
 
+# %% ../../nbs/appendix/study/82_study.ipynb #5cab91e3
 def names_for(study:Study, job:Job) -> dict: # name -> Level or folder
     "What a job's texts may name: other texts, its levels, its folder, and steps over no other factors."
     levels, places = dict(job.levels), {'folder': str(job.folder)}
