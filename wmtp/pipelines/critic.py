@@ -18,6 +18,7 @@ from ..data.collate import bug_tokens
 from ..data.packing import lay_out
 from ..data.sampling import eval_batches
 from ..evaluation.credit_metrics import summarize_critic
+from ..figures import plot_by_position, plot_curves, plot_reliability
 from ..losses.value_loss import compute_lm_loss, critic_counts, critic_loss, lm_states, prob_values
 from ..models.value_model import ValueModel
 from .handoff import save_model
@@ -27,7 +28,6 @@ from .setup import Programs, RunSetup, prepare_run
 from ..runtime.interrupt import StopSignals
 from ..runtime.training_loop import LossOutput
 from ..value_weighting.td_error import compute_td_errors
-from ..viz import plot_by_position, plot_curves, plot_reliability
 
 # %% ../../nbs/6_runs/60_critic.ipynb #664a613b
 def check_critic_sizes(cfg, backbone, vocab_size:int):

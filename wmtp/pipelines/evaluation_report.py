@@ -17,7 +17,7 @@ from ..evaluation.generate import Generation
 from ..evaluation.pass_at_k import summarise
 from ..evaluation.samples import failure_counts, reranking, unjudged
 from ..evaluation.speculative import acceptance
-from ..viz import program_html, report_html, small_figure
+from ..figures import program_html, report_html, small_figure
 
 # %% ../../nbs/6_runs/72d_evaluation_report.ipynb #e1d20125
 @dataclass

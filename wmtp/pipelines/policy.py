@@ -26,6 +26,7 @@ from ..data.sampling import eval_batches
 from ..data.tokenizer import load_tokenizer
 from ..data.twins import find_twins, n_shared
 from ..evaluation.metrics import compute_pairwise_accuracy, length_only_accuracy
+from ..figures import plot_curves
 from ..losses.mtp_loss import compute_mtp_ce_loss, compute_sequential_mtp_loss, head_counts, token_nll
 from ..models.lora import add_lora, load_lora, save_lora
 from ..models.memory import count_parameters, memory_estimate
@@ -38,7 +39,6 @@ from ..runtime.distributed import gather_flat
 from ..runtime.interrupt import StopSignals
 from ..runtime.training_loop import LossOutput
 from ..value_weighting.weight_builder import single_process_gather
-from ..viz import plot_curves
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #4348e39f
 def check_policy_sizes(cfg, model:MetaLlamaMTPAdapter, vocab_size:int):

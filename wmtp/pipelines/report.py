@@ -13,8 +13,9 @@ import torch
 from ..core import derive_seed
 from ..data.collate import bug_tokens
 from ..data.schema import problem_id
+from ..figures import report_html
 from .setup import Programs
-from ..viz import report_html, tokens_html
+from ..viz import tokens_html
 
 # %% ../../nbs/6_runs/59a_report.ipynb #423052e1
 @dataclass
