@@ -1,13 +1,13 @@
-"""Fill storage/models/ with the micro models: a critic, a policy and the reference for Rho-1, trained on microcode.
+"""Fill storage/models/ with the micro models of microcode: a critic, a policy and the reference for Rho-1.
 
     python scripts/make_micro_models.py                      # those that are missing, from two CPU cores
     python scripts/make_micro_models.py --only reference     # what wmtp_rho1 needs, three minutes
     python scripts/make_micro_models.py --only critic --force --set runtime.seed=1
 
-Each is the best checkpoint of a run, without the optimizer's state, with the run's numbers in summary.json beside
-it. Critic and policy are tracked: they are what one plays with before training anything. The critic takes what
-wmtp_critic takes, with the same settings; the policy a quarter of an hour. To cut a micro model out of a big one
-instead, see scripts/slice_model.py.
+Each is the best checkpoint of a run, without the optimizer's state, with the run's numbers in summary.json
+beside it. Critic and policy are tracked: they are what one plays with before training anything. The critic
+has the settings of wmtp_critic and takes as long; the policy takes a quarter of an hour. To cut a micro model
+out of a big one instead, see scripts/slice_model.py.
 """
 import argparse
 import json
