@@ -183,6 +183,6 @@ def plan_study(
 
 def last_steps(study:Study) -> list:
     "The steps that results are taken from; without results, those that no other step names."
-    if study.results: return [*study.results['rows']]
+    if rows := study.results.get('rows'): return [*rows]
     named = set().union(*(needs(study, job) for step in study.steps for job in combinations(study, step)[:1]))
     return [step for step in study.steps if not any(name.startswith(f'{step}/') for name in named)]

@@ -1,0 +1,95 @@
+"""Judge a critic on labelled programs: the numbers that a run ends with, what masks would hit, what it sees.
+
+    python scripts/judge_critic.py --critic storage/checkpoints/critic_local --data FILE.jsonl --out DIR
+
+DIR/summary.json holds them: precision and recall of masking the choices whose td is under each threshold, and
+for each kind of mistake how many of its problem's correct programs stand above the broken one. Several
+critics are judged by the mean of their values.
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import torch
+
+from wmtp.core import InputError, last_true_index
+from wmtp.data.collate import bug_tokens
+from wmtp.data.schema import problem_id
+from wmtp.data.tokenizer import load_tokenizer
+from wmtp.evaluation.credit_metrics import compute_mask_metrics, gather_programs
+from wmtp.models.value_model import ValueModel
+from wmtp.pipelines.critic import critic_metrics, predict_values
+from wmtp.pipelines.handoff import find_checkpoint
+from wmtp.pipelines.setup import read_programs
+from wmtp.runtime.checkpoint import replace_text
+from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.value_weighting.td_error import compute_td_errors
+
+
+def mean_predictions(critics, programs):
+    "What `predict_values` gives, with the mean value of several critics."
+    each = [predict_values(critic, programs, 16384) for critic in critics]
+    index, _, masks = each[0]
+    return index, [torch.stack(values).mean(0) for values in zip(*(values for _, values, _ in each))], masks
+
+def masks_at(programs, predictions, thresholds):
+    "Precision and recall of a mask at each threshold."
+    index, values, masks = predictions
+    examples = [programs.examples[i] for i in index]
+    bugs = [bug_tokens(programs.rows[i], programs.tokenizer, x) for i, x in zip(index, examples)]
+    ended = torch.tensor([x.terminated for x in examples])
+    values, mask, rewards, _, spans, ended = gather_programs(
+        values, masks, programs.table.labels[index], programs.table.problems[index], bugs, ended)
+    td = compute_td_errors(values, rewards, mask, 1., ended)
+    return {f'{name}, td under {threshold}': share for threshold in thresholds
+            for name, share in compute_mask_metrics(td, mask, spans, threshold).items()}
+
+def seen_by_kind(programs, predictions):
+    "For each kind of mistake the share of its problem's correct programs whose last value is higher."
+    index, values, masks = predictions
+    rows = [programs.rows[i] for i in index]
+    last = [float(v[last_true_index(m[None])]) for v, m in zip(values, masks)]
+    right, seen = {}, {}
+    for row, v in zip(rows, last):
+        if row['is_correct']: right.setdefault(problem_id(row), []).append(v)
+    for row, v in zip(rows, last):
+        others, kind = right.get(problem_id(row)), row['metadata'].get('mutation')
+        if row['is_correct'] or not others or not kind: continue
+        seen.setdefault(kind, []).append(mean(np.sign(x - v) / 2 + .5 for x in others))
+    return {f'seen/{kind}': mean(shares) for kind, shares in sorted(seen.items())}
+
+def judge(folders, data, thresholds):
+    "All numbers of one critic, or of the mean of several."
+    tokenizer = load_tokenizer(folders[0]/'tokenizer.model')
+    programs = read_programs(data, tokenizer)
+    critics = [ValueModel.from_checkpoint(folder).eval_mode() for folder in folders]
+    predictions = mean_predictions(critics, programs)
+    metrics = (critic_metrics(programs, predictions) | masks_at(programs, predictions, thresholds)
+               | seen_by_kind(programs, predictions))
+    return {name: None if x != x else round(float(x), 4) for name, x in metrics.items()}
+
+
+def main():
+    keep_writing()
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument('--critic', nargs='+', required=True, metavar='PATH', help='a run, or a checkpoint')
+    parser.add_argument('--data', type=Path, required=True, metavar='FILE', help='programs, .jsonl or .jsonl.gz')
+    parser.add_argument('--thresholds', type=float, nargs='+', default=[-.1, -.2, -.4], metavar='TD')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR')
+    args = parser.parse_args()
+    try:
+        folders = [find_checkpoint(path, args.out/'fetched', '--critic') for path in args.critic]
+        metrics = judge(folders, args.data, args.thresholds)
+    except InputError as e:
+        warn(f'judge_critic: error: {e}')
+        return 2
+    args.out.mkdir(parents=True, exist_ok=True)
+    replace_text(args.out/'summary.json', json.dumps({'metrics': metrics}, indent=1) + '\n')
+    say(f"{args.out}: pairwise {metrics['value/pairwise_last']}")
+
+
+if __name__ == '__main__': sys.exit(main())
