@@ -77,7 +77,7 @@ def main():
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument('--critic', nargs='+', required=True, metavar='PATH', help='a run, or a checkpoint')
-    parser.add_argument('--data', type=Path, required=True, metavar='FILE', help='programs, .jsonl or .jsonl.gz')
+    parser.add_argument('--data', type=Path, required=True, metavar='FILE', help='.jsonl or .jsonl.gz')
     parser.add_argument('--thresholds', type=float, nargs='+', default=[-.1, -.2, -.4], metavar='TD')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
     args = parser.parse_args()

@@ -1,6 +1,6 @@
 """Write the programs that a critic reads or is judged by: microcode's, instruction twins, a policy's own.
 
-    python scripts/make_critic_data.py --siblings --out DIR                            # all rows of the training split, and twins
+    python scripts/make_critic_data.py --siblings --out DIR      # the training split, and twins of it
     python scripts/make_critic_data.py --split valid --own EVALUATION --only-new --out DIR
 
 EVALUATION is the folder of a wmtp_evaluate on microcode; its programs are labelled by their verdicts
@@ -27,7 +27,8 @@ def shipped(split): return read_lines(project_root()/'storage'/'datasets'/'micro
 def new_rows(args, rows):
     "What comes to the rows of the split."
     new = []
-    if args.siblings: new += instruction_twin_rows(make_problems(36), rows, shipped('valid') + shipped('test'))
+    if args.siblings:
+        new += instruction_twin_rows(make_problems(36), rows, shipped('valid') + shipped('test'))
     if args.own:
         lines = (read_lines(args.own/f'{name}.jsonl') for name in ('samples', 'verdicts'))
         new += labelled_samples(*lines, rows + new)
@@ -38,7 +39,7 @@ def main():
     keep_writing()
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument('--split', choices=('train', 'valid'), default='train', help='whose rows and problems')
+    parser.add_argument('--split', choices=('train', 'valid'), default='train', help='rows and problems')
     parser.add_argument('--siblings', action='store_true', help='instruction twins of the split too')
     parser.add_argument('--own', type=Path, metavar='EVALUATION', help="a policy's programs too")
     parser.add_argument('--only-new', action='store_true', help='without the rows of the split')
