@@ -84,7 +84,7 @@ def key_text(
                       *[f'at {EOS} it {scale.at_eos}'] * bool(eos and scale.at_eos)])
 
 # %% ../nbs/5_training/54_viz.ipynb #31e1f2b6
-POINTS, DPI = 9, 120 # 15 pixels
+POINTS, DPI = 8, 120
 CELL = .602 * POINTS / 72, 1.5 * POINTS / 72 # inches of a character
 
 def draw_cells(ax, runs:list):
