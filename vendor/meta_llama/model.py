@@ -71,24 +71,26 @@ class RMSNorm(nn.Module):
 
 
 def rope_table(
-    positions: Tensor,  # [seq] or [batch, seq] position of each token in its document
+    positions: Tensor,  # [seq] on the CPU, as `polar` is: Apple's accelerators have no complex numbers
     head_dim: int,
     theta: float,
-) -> Tensor:  # [..., seq, 1, head_dim / 2] complex64 of length 1
+) -> Tensor:  # [seq, 1, 2, head_dim] float32: factors of a coordinate, and of its partner in the pair
     """How far each pair of coordinates turns at each position (arXiv 2104.09864):
     pair i by position * theta ** (-2i / head_dim)."""
-    pairs = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32)
-    angles = positions.float()[..., None, None] * (1. / theta ** (pairs / head_dim))
-    return torch.polar(torch.ones_like(angles), angles)
+    pairs = torch.arange(0, head_dim, 2, dtype=torch.float32)
+    angles = positions.float()[:, None, None] * (1. / theta ** (pairs / head_dim))
+    cos, sin = torch.view_as_real(torch.polar(torch.ones_like(angles), angles)).unbind(-1)
+    return torch.stack((cos, cos, -sin, sin), -1).unflatten(-1, (2, 2)).transpose(-3, -2).flatten(-2)
 
 
 def rotate(
     x: Tensor,  # [batch, seq, heads, head_dim]; coordinates 2i and 2i + 1 are a pair
-    table: Tensor,  # from `rope_table`
+    table: Tensor,  # [seq, 1, 2, head_dim] from `rope_table`, or [batch, seq, 1, 2, head_dim]
 ) -> Tensor:  # same shape and dtype
-    "Every pair turned by its angle, in float32, as one complex number."
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * table).flatten(-2).type_as(x)
+    "Every pair turned by its angle, in float32: (a, b) becomes (a cos - b sin, b cos + a sin)."
+    x32, (own, partner) = x.float(), table.unbind(-2)
+    swapped = x32.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2)
+    return (x32 * own + swapped * partner).type_as(x)
 
 
 def store(
@@ -199,12 +201,12 @@ class Transformer(nn.Module):
         return [tuple(torch.zeros(shape, dtype=dtype, device=weight.device) for _ in range(2))
                 for _ in range(n_blocks)]
 
-    def positions_table(self, length: int, device) -> Tensor:  # [>= length, 1, head_dim / 2] complex64
+    def positions_table(self, length: int, device) -> Tensor:  # [>= length, 1, 2, head_dim]
         "The turns at positions 0, 1, 2 ..., computed once."
         if self.rope is None or self.rope.device != device or len(self.rope) < length:
             with torch.inference_mode(False):  # so that training may use them too
-                positions = torch.arange(max(length, self.args.max_seq_len), device=device)
-                self.rope = rope_table(positions, self.args.head_dim, self.args.rope_theta)
+                positions = torch.arange(max(length, self.args.max_seq_len))
+                self.rope = rope_table(positions, self.args.head_dim, self.args.rope_theta).to(device)
         return self.rope
 
     def prepare_pass(self,
@@ -226,7 +228,7 @@ class Transformer(nn.Module):
             raise ValueError(f"{end} tokens in a row; this model reads at most {self.args.max_seq_len}")
         if room is not None and end > room: raise ValueError(f"{end} tokens in a cache with room for {room}")
         if positions is None: table = self.positions_table(end, device)[start_pos:end]
-        else: table = rope_table(positions, self.args.head_dim, self.args.rope_theta)
+        else: table = self.positions_table(end, device)[positions]
         return table, attention_mask(n_new, start_pos, segments, device), slice(start_pos, end)
 
     def query_at(self,

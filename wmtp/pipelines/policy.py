@@ -217,7 +217,7 @@ def score_programs(
             head_sums, head_ns = compute_mtp_ce_loss(torch.stack([h[correct] for h in latents], 2),
                                                      model.output_weight, batch.labels[correct])
         nll |= dict(zip(index.tolist(), batch_nll))
-        sums, counts = sums + head_sums.double().cpu(), counts + head_ns.cpu()
+        sums, counts = sums + head_sums.cpu().double(), counts + head_ns.cpu()
     model.train(was_training)
     return nll, sums, counts
 

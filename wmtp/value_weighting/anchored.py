@@ -35,5 +35,5 @@ def compute_anchored(
     if kind == 'next_value': return from_choices(after.clamp(min=VALUE_FLOOR).log(), column)
     scale = torch.logit if kind == 'logit' else torch.log
     highest = 1 - VALUE_FLOOR if kind == 'logit' else None
-    before, after = (scale(x.double().clamp(VALUE_FLOOR, highest)).float() for x in (before, after))
-    return from_choices(after - before, column)
+    before, after = (scale(x.cpu().double().clamp(VALUE_FLOOR, highest)).float() for x in (before, after))
+    return from_choices((after - before).to(column.device), column)

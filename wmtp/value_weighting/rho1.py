@@ -166,7 +166,8 @@ def compute_excess_stats(
     "Means of the excess loss over all and over the selected tokens, its lowest selected value, and shares."
     names = ('excess_mean', 'excess_selected', 'excess_lowest_selected', 'share_negative', 'share_selected')
     if not selected.any(): return {f'rho1/{name}': 0. for name in names}
-    every, chosen = excess.double(), excess[selected].double()
+    every, selected = excess.cpu().double(), selected.cpu()
+    chosen = every[selected]
     numbers = (every.mean(), chosen.mean(), chosen.min(),
                (every < 0).double().mean(), selected.double().mean())
     return {f'rho1/{name}': float(number) for name, number in zip(names, numbers)}

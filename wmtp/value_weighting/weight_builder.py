@@ -132,9 +132,9 @@ def control_weights(
         raise InputError(f"the control is {control!r}; wanted one of {', '.join(CONTROLS)} or null")
     if control == 'uniform' or not len(weights): return torch.ones_like(weights)
     if control == 'program_mean':
-        n_tokens = programs.bincount()
-        sums = weights.double().new_zeros(len(n_tokens)).index_add(0, programs, weights.double())
-        return (sums / n_tokens)[programs].to(weights.dtype)
+        programs, w = programs.cpu(), weights.cpu().double()
+        means = programs.bincount(w) / programs.bincount()
+        return means[programs].to(weights.dtype).to(weights.device)
     g, n = torch.Generator().manual_seed(seed), len(weights)
     if control == 'random': order = torch.randint(n, (n,), generator=g)
     else: order = torch.randperm(n, generator=g)
