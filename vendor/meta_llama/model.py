@@ -251,9 +251,10 @@ class Transformer(nn.Module):
             raise ValueError("positions and segments are for whole rows; leave the cache out")
         table, mask, places = self.prepare_pass(x.shape[1], start_pos, cache, positions, segments, x.device)
         for i, block in enumerate(blocks):
-            if self.checkpoint_blocks and torch.is_grad_enabled():
+            if cache is not None: x = block(x, table, mask, places, cache[first + i])
+            elif self.checkpoint_blocks and torch.is_grad_enabled():
                 x = checkpoint(block, x, table, mask, use_reentrant=False)
-            else: x = block(x, table, mask, places, None if cache is None else cache[first + i])
+            else: x = block(x, table, mask)
         return x
 
     def trunk(self,

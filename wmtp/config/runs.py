@@ -84,6 +84,7 @@ class RuntimeConfig:
                       shorthand=(r'(\d+)', r'cuda:\1'))
     dtype: str = key(choices=('auto', 'float32', 'bfloat16'))
     shard: str = key(choices=('none', 'full'))
+    compile: bool = key()
     log_every_steps: int = key(min=1)
 
 @dataclass

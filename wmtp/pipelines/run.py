@@ -116,7 +116,8 @@ def make_trainer(
         best_metric=recipe.best_metric, best_mode=recipe.best_mode,
         early_stop_patience=t.early_stop_patience, max_bad_steps=t.max_bad_steps,
         checkpoints=checkpoints, save_every_steps=setup.cfg.checkpoint.save_every_steps,
-        tracker=tracker, log_every_steps=runtime.log_every_steps, resume=checkpoint, stop=stop, twin=twin)
+        tracker=tracker, log_every_steps=runtime.log_every_steps, resume=checkpoint, stop=stop, twin=twin,
+        compile=runtime.compile)
 
 # %% ../../nbs/6_runs/59c_run.ipynb #07fa35d9
 def judge_best(setup:RunSetup, recipe:Recipe, result, folder:Path, mlflow_run_id:str|None) -> RunResult:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TINY_TRAINING', 'TINY_CRITIC', 'TINY_POLICY', 'TINY_EVALUATION', 'Programs', 'read_programs', 'state_outcome',
            'absolute_paths', 'mlflow_place', 'two_sides', 'training_part', 'train_and_valid', 'plan_run',
-           'configured_dtype', 'RunSetup', 'prepare_run', 'tiny_settings']
+           'configured_dtype', 'multiply_in_tf32', 'RunSetup', 'prepare_run', 'tiny_settings']
 
 # %% ../../nbs/6_runs/59_setup.ipynb #f6b48e3d
 import math
@@ -169,6 +169,10 @@ def configured_dtype(cfg) -> torch.dtype:
     "The arithmetic of a run on this machine."
     return resolve_dtype(cfg.runtime.dtype, resolve_device(cfg.runtime.device))
 
+def multiply_in_tf32(device:torch.device, dtype:torch.dtype):
+    "Let CUDA multiply float32 by its tensor cores, where that is the arithmetic of the run."
+    if device.type == 'cuda' and dtype == torch.float32: torch.set_float32_matmul_precision('high')
+
 # %% ../../nbs/6_runs/59_setup.ipynb #fbb0bef7
 @dataclass
 class RunSetup:
@@ -224,6 +228,7 @@ def prepare_run(
     paths = absolute_paths(cfg)
     device, rank, n_ranks = join_processes(resolve_device(cfg.runtime.device), log)
     dtype = configured_dtype(cfg)
+    multiply_in_tf32(device, dtype)
     if rank: log = quiet
     if dtype == torch.bfloat16 and not multiplies_bfloat16(device):
         log(f"warning: this {device.type} multiplies bfloat16 by emulation, many times slower than float32; "

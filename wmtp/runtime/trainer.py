@@ -29,7 +29,7 @@ from .distributed import broadcast, sum_numbers, window_batches
 from .interrupt import Abandoned, Interrupted, StopSignals
 from .journal import Tracker
 from .sharding import gather_weights, load_shards, named_moments, save_shards
-from .training_loop import StepReport, TrainingLoop, TrainState
+from .training_loop import StepReport, TrainingLoop, TrainState, compile_seconds
 
 # %% ../../nbs/5_training/53a_trainer.ipynb #704a3a35
 @dataclass
@@ -216,6 +216,7 @@ def one_step(self:Trainer) -> StepReport:
                        f"training.tokens_per_batch; {self.saved_text()}") from e
     took = self.finish_step(report, began)
     perf = {'perf/step_s': took, 'perf/tokens_per_s': report.tokens / took}
+    if self.compile: perf['perf/compile_s'] = compile_seconds()
     if self.tracker: self.tracker.log(self.state.step, report.row, perf)
     if self.state.bad_in_row >= self.max_bad_steps:
         raise RunError(f"step {step + 1}: loss or gradient not finite {self.state.bad_in_row} times in a row "
