@@ -122,7 +122,7 @@ class Attention(nn.Module):
         q, k, v = (y.transpose(1, 2) for y in (q, k, heads(self.wv(x), self.n_kv_heads)))
         if cache is not None: k, v = (store(buffer, places, new) for buffer, new in zip(cache, (k, v)))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask,
-                                             is_causal=mask is None and x.shape[1] > 1,
+                                             is_causal=mask is None and (cache is None or x.shape[1] > 1),
                                              enable_gqa=self.n_kv_heads != self.n_heads)
         return self.wo(out.transpose(1, 2).flatten(2))
 
