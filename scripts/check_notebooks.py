@@ -38,7 +38,7 @@ def imported(nb, packages):
                 yield from names if node.module in packages else [node.module]
 
 def notebook_faults(path, nb, exporters):
-    "Faults of one notebook; `exporters` maps a module to its notebook."
+    "Faults of one notebook; `exporters` maps a module to its notebook. What exports nothing imports freely."
     opening = '\n'.join(map(source, nb['cells'][:4]))
     if '한글 요약' not in opening: yield 'has no 한글 요약 in its first four cells'
     cleaned = json.loads(json.dumps(nb))
@@ -48,7 +48,7 @@ def notebook_faults(path, nb, exporters):
     for name in sorted(set(imported(nb, packages))):
         if name.startswith(('wmtp.configs', 'wmtp.vendor')): continue
         if name not in exporters: yield f'imports {name}, which no notebook exports'
-        elif number(exporters[name]) >= number(path):
+        elif module(nb) and number(exporters[name]) >= number(path):
             yield f'imports {name} from {exporters[name].name}, which does not come before it'
 
 def python_faults(root):

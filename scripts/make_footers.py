@@ -1,6 +1,6 @@
 """Write "previous · up · next" under each notebook:  python scripts/make_footers.py
 
-The book is read in the order of its numbers, each wing of the appendix in its own.
+The book is read in the order of its numbers, the whole method first, each wing of the appendix in its own.
 """
 import json
 import os
@@ -10,8 +10,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
+FIRST = '00_method'
+
 def number(path):
-    "Where a notebook stands: 01_x < 01a_y < 10_z; one without a number comes last."
+    "Where a notebook stands: the first page < 01_x < 01a_y < 10_z; one without a number comes last."
+    if path.stem == FIRST: return -1, ''
     digits = re.match(r'(\d+)([a-z]?)_', path.name)
     return (int(digits[1]), digits[2]) if digits else (inf, path.stem)
 

@@ -53,6 +53,7 @@ def test_planted_faults_are_found(small_tree):
           code('#| export\nfrom wmtp.later import y'))
     write(nbs/'01a_later.ipynb', code('#| default_exp later'),
           code('#| export\nfrom wmtp.core import InputError\nimport wmtp.nothing\ny = 1'))
+    write(nbs/'00_method.ipynb', cell('markdown', SUMMARY), code('from wmtp.later import y')) # may: no export
     write(nbs/'index.ipynb', cell('markdown', SUMMARY), code('#| hide\n1') | {'execution_count': 3})
     (root/'README.md').write_text('old')
     lines = faults()
@@ -63,12 +64,12 @@ def test_planted_faults_are_found(small_tree):
                   'wmtp/old_name.py comes from no notebook', 'wmtp/late.py has not been exported',
                   'wmtp/later.py has not been exported', 'README.md is not what nbs/index.ipynb gives',
                   *(f'nbs/{name}.ipynb has not the footer that its place gives'
-                    for name in ('00_core', '01_late', '01a_later')), # 00_core has a successor now
+                    for name in ('00_method', '00_core', '01_late', '01a_later')), # 00_core has a successor
                   *(f'nbs/{name}.ipynb is not in the contents of the index'
-                    for name in ('00_core', '01_late', '01a_later'))]:
+                    for name in ('00_method', '00_core', '01_late', '01a_later'))]:
         assert fault in lines, lines
     assert [line for line in lines if line.startswith('wmtp/old_name.py:1:8: F401')]
-    assert len(lines) == 16, lines
+    assert len(lines) == 18, lines
 
     (nbs/'01_late.ipynb').write_text('{')
     assert [line for line in faults() if line.startswith('nbs/01_late.ipynb is not valid JSON')]
@@ -124,7 +125,7 @@ def test_rooms_that_outgrow_the_house_are_found(small_tree):
 
 def test_footers_follow_the_numbers(small_tree):
     root, _ = small_tree
-    for name in ('2_models/20_mtp', '1_data/10a_b', '1_data/10_a', 'appendix/config/05_x'):
+    for name in ('00_method', '2_models/20_mtp', '1_data/10a_b', '1_data/10_a', 'appendix/config/05_x'):
         (root/'nbs'/name).parent.mkdir(parents=True, exist_ok=True)
         write(root/'nbs'/f'{name}.ipynb', cell('markdown', SUMMARY))
     make_footers.write(root)
@@ -133,7 +134,9 @@ def test_footers_follow_the_numbers(small_tree):
     before = (root/'nbs'/'1_data'/'10a_b.ipynb').read_bytes()
     assert footer('1_data/10a_b') == ('---\nprevious: [10_a](10_a.ipynb) · up: [index](../index.ipynb) · '
                                       'next: [20_mtp](../2_models/20_mtp.ipynb)')
-    assert footer('00_core') == '---\nup: [index](index.ipynb) · next: [10_a](1_data/10_a.ipynb)'
+    assert footer('00_method') == '---\nup: [index](index.ipynb) · next: [00_core](00_core.ipynb)'
+    assert footer('00_core') == ('---\nprevious: [00_method](00_method.ipynb) · up: [index](index.ipynb) · '
+                                 'next: [10_a](1_data/10_a.ipynb)')
     assert footer('appendix/config/05_x') == '---\nup: [index](../../index.ipynb)'
     make_footers.write(root)
     assert (root/'nbs'/'1_data'/'10a_b.ipynb').read_bytes() == before
