@@ -213,18 +213,19 @@ def lowest(numbers:list, n:int=3) -> list: # [int]
 def program_text(
     program, # a coloured program of the run's result
     colour:bool, # for a terminal; false: plain text
-) -> str:
+): # -> rich.text.Text
     "A program token by token with its numbers, the first kind in full."
-    from wmtp.viz import tokens_ansi
+    from rich.text import Text
+    from wmtp.viz import tokens_text
     (caption, numbers, kind), *others = program.colourings
     key = '' if colour else ' (colours on a terminal; <<the mistake>>)'
-    lines = [f'\n{visible(program.title)}\n  {caption}:{key}',
-             tokens_ansi(program.pieces, numbers, kind, program.bug, colour)]
+    lines = [Text(f'\n{visible(program.title)}\n  {caption}:{key}'),
+             tokens_text(program.pieces, numbers, kind, program.bug, colour)]
     for caption, numbers, kind in others:
         low = ', '.join(f'{program.pieces[i]!r} {numbers[i]:+.2f}' for i in lowest(numbers))
-        lines.append(f'  {caption}, lowest: {low}')
-        if colour: lines.append(tokens_ansi(program.pieces, numbers, kind, program.bug))
-    return '\n'.join(lines)
+        lines.append(Text(f'  {caption}, lowest: {low}'))
+        if colour: lines.append(tokens_text(program.pieces, numbers, kind, program.bug))
+    return Text('\n').join(lines)
 
 # %% ../nbs/6_runs/81_cli.ipynb #fc2a9763
 def show_run(
@@ -232,10 +233,11 @@ def show_run(
     out=None, # a stream; None = stdout
 ):
     "Print what a run came to."
+    from wmtp.viz import terminal
     out, summary = out or sys.stdout, done.summary
-    programs = [program_text(program, out.isatty()) for program in done.programs]
+    console, colour = terminal(out)
     say(*closing_lines(summary), out=out)
-    print(*programs, sep='\n', file=out)
+    for program in done.programs: console.print(program_text(program, colour))
     trained = 'checkpoint' in summary
     result = summary['checkpoint']['best'] if trained else done.save_dir/'samples.jsonl'
     say('', f"report      {done.save_dir/'report.html'}", f"summary     {done.save_dir/'summary.json'}",

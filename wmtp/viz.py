@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EOS', 'OUTCOME', 'SCALES', 'RED', 'WHITE', 'BLUE', 'TEXT', 'POINTS', 'DPI', 'CELL', 'PRE', 'ColourScale', 'shade',
            'rgb', 'coloured_runs', 'key_text', 'draw_cells', 'tokens_figure', 'shown', 'span_style', 'key_html',
-           'tooltip', 'tokens_html', 'on_colour', 'key_ansi', 'tokens_ansi']
+           'tooltip', 'tokens_html', 'tokens_text', 'terminal']
 
 # %% ../nbs/5_training/54_viz.ipynb #114e7242
 import html
@@ -17,6 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from rich.color import Color
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
 
 from .runtime.output import visible
 
@@ -165,39 +169,25 @@ def tokens_html(
     return f'<pre style="{PRE}">' + ''.join(spans) + '</pre>' + key_html(kind, bool(bug), EOS in pieces[-1:])
 
 # %% ../nbs/5_training/54_viz.ipynb #6bcd6e95
-def on_colour(
-    text:str, # one line
-    x:float, # in [-1, 1]
-    marked:bool=False, # underlined and bold
-) -> str:
-    "Text on a background colour, in ANSI codes."
-    codes = '38;2;{};{};{};48;2;{};{};{}'.format(*TEXT, *rgb(x)) + (';4;1' if marked else '')
-    return f'\x1b[{codes}m{text}\x1b[0m' if text else ''
-
-def key_ansi(
-    kind:str, # value | td | weight | probability
-    eos:bool, # is EOS among the tokens?
-) -> str: # one line
-    "The colour key of one kind of number for a terminal."
-    scale = SCALES[kind]
-    note = f'; at {EOS} it {scale.at_eos}' if eos and scale.at_eos else ''
-    return ''.join(on_colour(f' {x:g} ', shade(x, kind)) for x in scale.ticks) + f' {scale.meaning}{note}'
-
-def tokens_ansi(
+def tokens_text(
     pieces:list[str], # text of each output token, in order
     numbers, # one number per token
     kind:str='value', # value | td | weight | probability
     bug:tuple[int, int]|None=None, # first and last token of the known mistake
     colour:bool=True, # false: plain text, without a key
-) -> str:
+) -> Text:
     "Tokens for a terminal: background by number, the known mistake underlined (in << >> without colour)."
-    parts = []
-    texts = [visible(piece, '\n\t') for piece in pieces]
-    for i, (piece, number) in enumerate(zip(texts, map(float, numbers), strict=True)):
-        in_bug = bool(bug) and bug[0] <= i <= bug[1]
-        if not colour:
-            parts.append(f'<<{piece}>>' if in_bug else piece)
-            continue
-        x = shade(number, kind)
-        parts.append('\n'.join(on_colour(line, x, in_bug) for line in piece.split('\n')))
-    return ''.join(parts) + (f"\n{key_ansi(kind, EOS in pieces[-1:])}" if colour else '')
+    runs, text = coloured_runs(pieces, numbers, kind, bug), Text()
+    if not colour: return text.append(''.join(f'<<{part}>>' if marked else part for part, _, marked in runs))
+    swatches = [(f' {x:g} ', shade(x, kind), False) for x in SCALES[kind].ticks]
+    for part, x, marked in [*runs, ('\n', 0, False), *swatches]:
+        paper, ink = Color.from_rgb(*rgb(x)), Color.from_rgb(*TEXT)
+        text.append(part, Style(color=ink, bgcolor=paper, bold=marked, underline=marked))
+    return text.append(f' {key_text(kind, bool(bug), EOS in pieces[-1:])}')
+
+def terminal(
+    out, # a stream
+) -> tuple[Console, bool]: # prints lines as they are; does it show colours?
+    "The console that a stream is."
+    console = Console(file=out, force_jupyter=False, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return console, bool(console.color_system) and not console.no_color
