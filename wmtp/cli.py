@@ -98,7 +98,8 @@ class Arguments(argparse.ArgumentParser):
         near = difflib.get_close_matches(word.partition('=')[0], options, 1) if word[0] == '-' else []
         name = word.lstrip('-')
         guess = near[0] if near else f'--set {name}' if '=' in word else f'--config {name}'
-        return f'; did you mean {guess}?' if near or '=' in word or word[0] != '-' else ''
+        meaningful = (near or '=' in word or word[0] != '-') and guess.split()[0] in options
+        return f'; did you mean {guess}?' if meaningful else ''
 
     def error(self, message:str):
         "Say what is wrong and exit with code 2."
