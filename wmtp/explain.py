@@ -117,19 +117,21 @@ def explanation_lines(
 ) -> list: # [str]
     "What is said of a program below its colours."
     low = [f'  line {told.lines[i]:<4} td {told.td[i]:+.3f}   {told.texts[i]!r}' for i in lowest(told.td)]
-    return [f'chance of success: {told.prompt_value:.3f} before the program, {told.values[-1]:.3f} at its end',
+    first, last = told.prompt_value, told.values[-1]
+    return [f'chance of success: {first:.3f} before the program, {last:.3f} at its end',
             'where it falls most:', *low]
 
 def make_parser() -> Arguments:
     "The arguments of `wmtp_explain`."
     p = Arguments('wmtp_explain', formatter_class=RawDescriptionHelpFormatter, description="""\
-Ask a critic about a program of yours: how likely it is to be correct after each token, what the choice of each
-token changed (td), and the weight it would get in training, exp(td / beta). It need not compile.""", epilog="""\
+Ask a critic about a program of yours: how likely it is to be correct after each token, what the choice of
+each token changed (td), and the weight it would get in training, exp(td / beta). It need not
+compile.""", epilog="""\
 examples
   wmtp_explain mine.py --prompt "Count the elements of xs that are at least 3."
   wmtp_explain mine.py --prompt "..." --critic storage/checkpoints/critic_local --json
 
-The micro critic knows the small functions of microcode; of other programs it says something, and means little.
+The micro critic knows the small functions of microcode; what it says of other programs means little.
 exit codes: 0 done, 1 failed, 2 bad arguments, program or critic""")
     p.add_argument('file', metavar='FILE.py', help='the program, in UTF-8')
     p.add_argument('--prompt', required=True, help='a sentence that says what the program should do')

@@ -189,5 +189,6 @@ def terminal(
     out, # a stream
 ) -> tuple[Console, bool]: # prints lines as they are; does it show colours?
     "The console that a stream is."
-    console = Console(file=out, force_jupyter=False, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console = Console(file=out, force_jupyter=False, soft_wrap=True, highlight=False, markup=False,
+                      emoji=False)
     return console, bool(console.color_system) and not console.no_color
