@@ -6,8 +6,8 @@
 
 Each is the best checkpoint of a run, without the optimizer's state, with the run's numbers in summary.json
 beside it. Critic and policy are tracked: they are what one plays with before training anything. The critic
-has the settings of wmtp_critic and takes as long; the policy takes a quarter of an hour. To cut a micro model
-out of a big one instead, see scripts/slice_model.py.
+has the settings of wmtp_critic and takes as long; the policy takes a quarter of an hour. What was stopped
+goes on when called again. To cut a micro model out of a big one instead, see scripts/slice_model.py.
 """
 import argparse
 import json
@@ -43,7 +43,7 @@ def make(name, settings):
     folder = project_root()/'storage'/'checkpoints'/f'micro_{name}'
     cfg = load_config(None, [*own, 'mlflow.enabled=false', f'checkpoint.save_dir={folder}', *settings], run)
     train = getattr(import_module(f'wmtp.pipelines.{run}'), f'run_{run}')
-    summary = train(cfg, log=say).summary
+    summary = train(cfg, 'auto', log=say).summary
     best = summary.pop('checkpoint')['best']
 
     def fill(part):
@@ -52,6 +52,7 @@ def make(name, settings):
 
     shutil.rmtree(place(name), ignore_errors=True)
     say(*closing_lines(summary), f'{write_folder(place(name), fill)} is made')
+    shutil.rmtree(folder, ignore_errors=True) # or --force would find it finished
 
 
 def main():
