@@ -12,7 +12,8 @@ import argparse
 import sys
 import tempfile
 
-from transformers import GenerationConfig
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer, GenerationConfig
 
 from wmtp.convert.llama import mtp_to_llama
 from wmtp.convert.meta import new_folder
@@ -34,8 +35,16 @@ def export(checkpoint, head, target, base=None):
         llama.config.update(ids)
         llama.generation_config = GenerationConfig(**ids)
         llama.save_pretrained(part)
-        tokenizer.save(part)
+        save_tokenizer(tokenizer, part)
     return llama.num_parameters()
+
+def save_tokenizer(tokenizer, folder):
+    "Write it for AutoTokenizer, which then puts BOS in front of a text, as training did."
+    tokenizer.save(folder)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    bos = theirs.convert_ids_to_tokens(tokenizer.bos_id), tokenizer.bos_id
+    theirs.backend_tokenizer.post_processor = TemplateProcessing(single=f'{bos[0]} $A', special_tokens=[bos])
+    theirs.save_pretrained(folder)
 
 def main():
     keep_writing()
