@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import final_state, send, wait_for
+from tiny_run import counts, loss, network, points
 
 from wmtp.pipelines.setup import tiny_settings
 from wmtp.runtime.checkpoint import step_folders
+from wmtp.runtime.rehearsal import rehearse_step
 
 
 def weights(folder): return load_file(folder/'step-000040'/'model.safetensors')
@@ -129,6 +131,14 @@ def shares(server, tmp_path_factory):
 def test_shares_make_the_same_run(server, shares, tmp_path):
     assert server.run(tmp_path/'one', accumulation=4, n_batches=157) == 0
     assert_close_runs(tmp_path/'one', shares)
+
+
+def test_a_rank_holds_what_a_rehearsal_says(shares):
+    "Weights and moments of two processes that exist, beside one of two that were made up."
+    with torch.device('meta'): blank = network()
+    said = rehearse_step(blank, loss, counts, points(0), n_ranks=2)
+    held = [int((shares/f'held-{rank}').read_text()) for rank in (0, 1)]
+    assert abs(held[0] / (said['model'] + said['AdamW']) - 1) < .05 and held[1] <= held[0]
 
 
 def test_nan_on_one_rank_of_a_sharded_run(server, tmp_path):

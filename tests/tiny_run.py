@@ -24,9 +24,13 @@ from wmtp.runtime.checkpoint import Checkpoints, load_weights, save_weights
 from wmtp.runtime.interrupt import Interrupted, StopSignals
 from wmtp.runtime.journal import Tracker
 from wmtp.runtime.resume import prepare_run_folder
+from wmtp.runtime.rehearsal import n_bytes
 from wmtp.runtime.sharding import empty_twin
 from wmtp.runtime.trainer import Trainer, resumed_rows
 from wmtp.runtime.training_loop import LossOutput
+
+
+def network(): return nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Dropout(.1), nn.Linear(64, 1))
 
 
 @dataclass
@@ -97,7 +101,7 @@ def run(request, rank=0):
     start = [folder and folder.checkpoint]
     if n_ranks > 1: dist.broadcast_object_list(start)
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Dropout(.1), nn.Linear(64, 1))
+    model = network()
     if start[0]: load_weights(model, start[0])
     twin = empty_twin(model) if request.get('shard') else None
 
@@ -118,6 +122,9 @@ def run(request, rank=0):
         checkpoints=Checkpoints(path, save_model, keep=2),
         tracker=Tracker(path, n_rows=resumed_rows(start[0])) if rank == 0 else None)
     trainer.train()
+    if twin: # what this rank holds of weights and moments
+        held = n_bytes([*model.parameters(), *trainer.moments.values()])
+        (path/f'held-{rank}').write_text(str(held))
     if dist.is_initialized(): dist.destroy_process_group()
 
 

@@ -12,7 +12,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from wmtp.config.load import load_config
 from wmtp.data.tokenizer import load_tokenizer
 from wmtp.models.lora import add_lora
-from wmtp.models.memory import memory_estimate
 from wmtp.models.mtp import MetaLlamaMTPAdapter
 from wmtp.models.value_model import ValueModel
 from wmtp.pipelines.baseline import run_baseline
@@ -22,6 +21,7 @@ from wmtp.pipelines.rho1 import run_rho1
 from wmtp.pipelines.setup import tiny_settings
 from wmtp.pipelines.verifiable import run_verifiable
 from wmtp.runtime.journal import read_journal
+from wmtp.runtime.rehearsal import rehearse_step
 from wmtp.runtime.sharding import empty_twin, gather_weights, named_moments, save_shards
 from wmtp.runtime.training_loop import TrainingLoop, compile_blocks, compile_seconds
 from wmtp.value_weighting.rho1 import reference_nll
@@ -66,6 +66,18 @@ def trainer(bench, model, n_tokens, run='baseline', **options):
                         device=bench.device, dtype=torch.bfloat16, **options)
 
 
+def rehearsed(bench, n_tokens, lora=True, checkpointed=False):
+    "GiB of the same step, by `--check`'s count."
+    with torch.device('meta'):
+        model = MetaLlamaMTPAdapter(bench.config)
+        if lora: model = add_lora(model.to(torch.bfloat16), 64 if not bench.tiny else 4)
+    if checkpointed: model.enable_gradient_checkpointing()
+    loss, counts = policy_losses(load_config('baseline', run='baseline'), 4)
+    parts = rehearse_step(model.train(), loss, counts, bench.batch(n_tokens), torch.bfloat16,
+                          bench.device.type)
+    return round(parts['peak'] / 2**30, 2)
+
+
 def policy_step(bench, n_tokens=4096, checkpointed=False, casts=False, compiled=False):
     "One micro-batch and one update of a policy with LoRA."
     model = add_lora(bench.policy(), 64 if not bench.tiny else 4)
@@ -76,8 +88,7 @@ def policy_step(bench, n_tokens=4096, checkpointed=False, casts=False, compiled=
     loop = trainer(bench, model, n_tokens)
     numbers = bench.share_of_peak(bench.timed(loop.one_step, tokens=n_tokens))
     if compiled: numbers['compile_s'] = round(compile_seconds(), 1)
-    estimate = memory_estimate(bench.config, bench.tokens(n_tokens))
-    numbers['estimate_gib'] = round(estimate['total_checkpointed' if checkpointed else 'total'], 2)
+    numbers['estimate_gib'] = rehearsed(bench, n_tokens, checkpointed=checkpointed)
     yield f'{n_tokens} tokens', numbers
     if bench.on_gpu and not compiled: yield 'host waits and kernels', waits_and_kernels(loop)
 
@@ -126,8 +137,7 @@ def all_weights(bench):
         return
     model = bench.policy(torch.float32).enable_gradient_checkpointing()
     numbers = bench.timed(trainer(bench, model, 4096).one_step, n=3, tokens=4096)
-    estimate = memory_estimate(bench.config, bench.tokens(4096), lora_rank=None)
-    yield 'a step', numbers | {'estimate_gib': round(estimate['total_checkpointed'], 2)}
+    yield 'a step', numbers | {'estimate_gib': rehearsed(bench, 4096, lora=False, checkpointed=True)}
 
 
 def shares(bench):
