@@ -20,6 +20,9 @@ TOKENIZER = ROOT/'storage'/'datasets'/'microcode'/'tokenizer.model'
 RUNS = 'critic', 'baseline', 'verifiable', 'rho1', 'evaluate'
 MTP = {'model_type': 'wmtp_mtp', 'dim': 32, 'n_layers': 5, 'n_heads': 2, 'vocab_size': 768,
        'hidden_dim': 64, 'n_future_tokens': 4, 'max_seq_len': 2048}
+VALUE = {'model_type': 'wmtp_value', 'head': 'linear', 'backbone_config': {
+    'vocab_size': 768, 'hidden_size': 32, 'intermediate_size': 64, 'num_hidden_layers': 2,
+    'num_attention_heads': 2}}
 
 
 def hollow(folder, fields, **about):
@@ -38,7 +41,7 @@ def hollow(folder, fields, **about):
 def models(tmp_path):
     "For each run the settings with which nothing is missing."
     sha256 = load_tokenizer(TOKENIZER).sha256
-    critic = hollow(tmp_path/'models'/'critic'/'step-000010', {}, what='critic', tokenizer_sha256=sha256,
+    critic = hollow(tmp_path/'models'/'critic'/'step-000010', VALUE, what='critic', tokenizer_sha256=sha256,
                     index_convention=INDEX_CONVENTION, gamma=1., prob_values=True)
     (critic.parent/'checkpoints.json').write_text('{"best": "step-000010", "last": "step-000010"}')
     policy = hollow(tmp_path/'models'/'policy', MTP)
@@ -69,7 +72,7 @@ def test_nothing_is_missing(name, models, tmp_path):
                                   f'{config_sha256(cfg)[:12]}\n')
     layers = {*re.findall(r'  # (\S+)$', done.stdout, re.M)}
     assert layers == {'defaults.yaml', f'{name}.yaml', f'{name}_local.yaml', '--set'}
-    assert ('# memory: about' in done.stdout) == (name in ('baseline', 'verifiable', 'rho1'))
+    assert ('# ok  memory: 0.' in done.stdout) == (name != 'evaluate')
     (tmp_path/'saved.yaml').write_text(done.stdout)
     assert config_sha256(load_config(tmp_path/'saved.yaml', run=name)) == config_sha256(cfg)
 
@@ -96,7 +99,7 @@ def test_all_that_is_missing_is_listed_with_what_makes_it(name, models, tmp_path
     assert done.returncode == 2 and sorted(missing) == sorted(gone), done.stdout
     assert re.search(f'^#     {re.escape(command)}', done.stdout, re.M), done.stdout
     assert done.stderr.count('\n') == 1 and all(key in done.stderr for key in gone)
-    assert ('# memory: about' in done.stdout) == (name in ('baseline', 'verifiable', 'rho1'))
+    assert ('# ok  memory: ' in done.stdout) == (name != 'evaluate')
 
 
 def changed(path, **fields): path.write_text(json.dumps(json.loads(path.read_text()) | fields))
@@ -115,6 +118,16 @@ def test_what_is_there_and_does_not_fit_is_found_by_its_metadata(name, models, t
     changed(tmp_path/'models'/file, **fields)
     done, missing = check(name, models[name], tmp_path=tmp_path)
     assert done.returncode == 2 and len(missing) == 1 and fault in done.stdout, done.stdout
+
+
+def test_a_device_in_words_decides_the_exit_code(models, tmp_path):
+    done, missing = check('baseline', models['baseline'], '--device-memory', '1MB', tmp_path=tmp_path)
+    assert (done.returncode, missing) == (1, ['memory']) and done.stderr.count('\n') == 1
+    assert re.search(r'^# NO  memory: 0\.\d+ of 0\.000931 GiB do not fit \(model 0\.', done.stdout, re.M)
+    shared = ['runtime.shard=full', 'mtp.sequential_heads=false']
+    done, missing = check('baseline', models['baseline'] + shared, '--device-memory', '24GB', '--ranks', '8',
+                          tmp_path=tmp_path)
+    assert (done.returncode, missing) == (0, []) and 'GiB, each with a share of 8 (model ' in done.stdout
 
 
 def test_going_on_is_checked_too(models, tmp_path):

@@ -128,8 +128,9 @@ def make_parser(
                             "auto: from the last one in checkpoint.save_dir, if any")
         p.add_argument('--on-bad-row', choices=('error', 'skip'),
                        help='what to do with a bad line in a data file (data.on_bad_row)')
-    p.add_argument('--check', action='store_true', 
-                   help='show the configuration and all that is missing; load and make nothing')
+        p.add_argument('--device-memory', metavar='SIZE', help='with --check: of another device, as 80GiB')
+        p.add_argument('--ranks', metavar='N', type=int, help='with --check: on so many devices')
+    p.add_argument('--check', action='store_true', help='show the settings, what is missing, whether it fits')
     return p
 
 # %% ../nbs/6_runs/81_cli.ipynb #a6c01e94
@@ -259,11 +260,11 @@ def run_command(
     stop:StopSignals,
 ) -> int: # exit code
     "Check or run what was asked for."
-    on_bad_row = getattr(args, 'on_bad_row', None)
+    on_bad_row, *machine = map(vars(args).get, ('on_bad_row', 'device_memory', 'ranks'))
     overrides = args.set + ([f'data.on_bad_row={on_bad_row}'] if on_bad_row else [])
     if args.check:
         from wmtp.pipelines.check import check_run, refuse_missing
-        lines, findings = check_run(args.config, overrides, run, args.resume)
+        lines, findings = check_run(args.config, overrides, run, args.resume, machine)
         say(*lines)
         refuse_missing(findings)
         return 0

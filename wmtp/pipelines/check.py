@@ -6,7 +6,7 @@
 __all__ = ['DATA', 'MAKES', 'layer_name', 'yaml_with_origin', 'aligned', 'command_of_run', 'command_for', 'Finding', 'look',
            'machine', 'check_writable', 'own_folder', 'mlflow_address', 'resumed', 'data_file', 'backbone',
            'policy_network', 'given_critic', 'language_model', 'reference_model', 'judged_policy', 'look_at_training',
-           'look_at_evaluation', 'hide_environment', 'look_at_run', 'check_run', 'refuse_missing']
+           'look_at_evaluation', 'hide_environment', 'look_at_run', 'memory_finding', 'check_run', 'refuse_missing']
 
 # %% ../../nbs/6_runs/80_check.ipynb #11f4f30f
 import os
@@ -25,7 +25,7 @@ from ..config.paths import hub_hint, path_faults
 from ..config.runs import SCHEMAS
 from ..config.schema import is_interpolation
 from ..config.strict_yaml import read_yaml
-from ..core import InputError, read_json, resolve_device
+from ..core import InputError, RunError, read_json, resolve_device
 from ..data.schema import BadRow, check_row, numbered_lines
 from ..data.tokenizer import load_tokenizer
 from ..evaluation.benchmarks import benchmark_file
@@ -35,10 +35,11 @@ from ..models.lora import BASE_KEY
 from ..models.weights import base_folder, weight_files
 from .critic import check_critic_sizes
 from .evaluate import evaluation_folder, is_published
+from .footprint import judge_memory, judging_machine
 from .handoff import check_critic, check_same_ids, check_weighing_critic, read_about
 from .handoff import saved_checkpoint
 from .identity import check_same_run, protected_keys, window_identity
-from .policy import check_policy_sizes, memory_lines, policy_config
+from .policy import check_policy_sizes, policy_config
 from .rho1 import reference_tokenizer
 from .setup import absolute_paths, configured_dtype
 from ..runtime.checkpoint import step_folders
@@ -321,25 +322,29 @@ def look_at_run(cfg, resume:str|None=None) -> list: # [Finding]
     return hide_environment(findings, cfg, paths)
 
 # %% ../../nbs/6_runs/80_check.ipynb #097351d0
+def memory_finding(cfg, machine:tuple) -> list: # of one Finding, or none
+    "Whether a training run fits on the device that is here, or on the one described."
+    if cfg.run == 'evaluate': return []
+    try: verdict = judge_memory(cfg, judging_machine(cfg, *machine))
+    except InputError as e: return [Finding('memory', f'not known: {e}')]
+    return [Finding('memory', verdict.text, verdict.fits, ' && '.join(verdict.advice))]
+
 def check_run(
     config, # a name in configs/<run>/, a path, or None for `<run>_local`
     overrides, # texts `key=value`, as after --set
     run:str, # a key of SCHEMAS
     resume:str|None=None,
+    machine:tuple=(None, None), # memory of each device, as 80GiB, and processes; None = as it is here
 ) -> tuple: # lines; [Finding]
     "The merged configuration and what the run would find; an `InputError` where there is no configuration."
     cfg, origin = config_with_origin(config, overrides, run)
-    findings = look_at_run(cfg, resume)
-    memory = []
-    if cfg.run not in ('critic', 'evaluate'):
-        try: memory = memory_lines(cfg)
-        except InputError as e: memory = [f'memory: not known ({e})']
+    findings = [*look_at_run(cfg, resume), *memory_finding(cfg, machine)]
     head = f'# wmtp_{run}: {typed_path(str(find_config(config, run)))}, config {config_sha256(cfg)[:12]}'
-    lines = [head, *aligned(yaml_with_origin(OmegaConf.to_container(cfg), origin)), '',
-             *(line for finding in findings for line in finding.lines()), *(f'# {line}' for line in memory)]
-    return lines, findings
+    return [head, *aligned(yaml_with_origin(OmegaConf.to_container(cfg), origin)), '',
+            *(line for finding in findings for line in finding.lines())], findings
 
 def refuse_missing(findings:list):
-    "Raise `InputError` where the run could not start."
+    "Raise `InputError` where the run could not start, `RunError` where it would run out of memory."
     missing = [finding.what for finding in findings if not finding.good]
+    if 'memory' in missing: raise RunError("the run does not fit; see the line with NO  memory")
     if missing: raise InputError(f"the run could not start: {', '.join(missing)}; see the lines with NO")
