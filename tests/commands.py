@@ -95,11 +95,11 @@ def run(name, *args, **options):
     return Running(name, *args, **options).wait()
 
 
-def run_ranks(name, *args, settings=(), n=2):
+def run_ranks(name, *args, settings=(), n=2, first=None):
     "A command in n processes of one group; what torchrun would start, without its imports."
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     env = {'WORLD_SIZE': str(n), 'LOCAL_RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
-    ranks = [Running(name, *args, settings=settings, RANK=str(rank), **env) for rank in range(n)]
+    ranks = [Running(name, *args, settings=settings, first=first, RANK=str(rank), **env) for rank in range(n)]
     return [process.wait() for process in ranks]

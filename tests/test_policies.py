@@ -42,6 +42,13 @@ def settings_of(arm, home):
             'reward_conditioned': ('baseline', ['data.labels=both', 'data.state_outcome=true'])}[arm]
 
 
+def lora(home):
+    "Settings of a LoRA on the reference's network."
+    return ['data.max_length=256', f"models.policy.path={best(home/'reference')}",
+            'models.policy.lora.enabled=true', 'models.policy.lora.rank=2',
+            'models.policy.gradient_checkpointing=true']
+
+
 @pytest.mark.parametrize('arm', ['baseline', 'verifiable', 'rho1', 'reward_conditioned'])
 def test_killed_and_resumed_is_bit_identical(arm, given, tmp_path):
     name, own = settings_of(arm, given[0])
@@ -107,9 +114,7 @@ def test_a_changed_byte_and_a_missing_critic_are_refused(given, tmp_path, capsys
 
 
 def test_lora_trains_saves_and_resumes(given, tmp_path):
-    own = ['data.max_length=256', f"models.policy.path={best(given[0]/'reference')}", 'runtime.dtype=float32',
-           'models.policy.lora.enabled=true', 'models.policy.lora.rank=2',
-           'models.policy.gradient_checkpointing=true', 'training.max_steps=8']
+    own = [*lora(given[0]), 'runtime.dtype=float32', 'training.max_steps=8']
     done = run('baseline', settings=tiny('baseline', tmp_path/'whole', *own))
     assert done.returncode == 0, done.stderr
     assert not (Path(best(tmp_path/'whole'))/'model.safetensors').exists()
@@ -120,21 +125,32 @@ def test_lora_trains_saves_and_resumes(given, tmp_path):
     assert bits(tmp_path/'run') == bits(tmp_path/'whole')
 
 
-@pytest.mark.parametrize('arm', ['verifiable', 'rho1'])
-def test_two_processes_make_the_steps_of_one(arm, given, tmp_path):
-    "Each with a share of the policy; the whole model in both is `test_distributed`'s."
-    name, own = settings_of(arm, given[0])
-    own = [*own, 'runtime.dtype=float32', 'training.max_steps=3', 'training.eval_every_steps=3']
+def say_when_leaving():
+    "Have a process print a line when it leaves the process group."
+    import torch.distributed as dist
+    leave = dist.destroy_process_group
+    dist.destroy_process_group = lambda: (print('left the group'), leave())
+
+
+@pytest.mark.parametrize('arm', ['critic', 'lora', 'verifiable', 'rho1'])
+def test_two_processes_make_the_run_of_one(arm, given, tmp_path):
+    "Each has a share of the model and of the evaluation, and all leave the group at the end."
+    name, own = {'critic': ('critic', []), 'lora': ('baseline', lora(given[0])),
+                 **{arm: settings_of(arm, given[0]) for arm in ('verifiable', 'rho1')}}[arm]
+    own = [*own, 'runtime.dtype=float32', 'training.max_steps=6', 'training.eval_every_steps=2']
     one = run(name, settings=tiny(name, tmp_path/'one', *own, 'training.gradient_accumulation_steps=4'))
     assert one.returncode == 0, one.stderr
-    two = run_ranks(name, settings=tiny(name, tmp_path/'two', *own, 'training.gradient_accumulation_steps=2',
-                                        'runtime.shard=full', 'mtp.sequential_heads=false'))
-    assert [done.returncode for done in two] == [0, 0], two
-    rows = [[json.loads(line) for line in (tmp_path/n/'journal.jsonl').read_text().splitlines()]
-            for n in ('one', 'two')]
-    for a, b in zip(*rows):
-        for key in ('train/loss', 'train/grad_norm', 'weight/ess', 'weight/mean', 'valid/loss'):
-            if key in a: assert b[key] == pytest.approx(a[key], rel=2e-5), (key, a['step'])
+    own += ['training.gradient_accumulation_steps=2', 'runtime.shard=full']
+    if name != 'critic': own.append('mtp.sequential_heads=false')
+    two = run_ranks(name, settings=tiny(name, tmp_path/'two', *own), first=say_when_leaving)
+    assert [(done.returncode, 'left the group' in done.stdout) for done in two] == [(0, True)] * 2, two
+    one, two = ([json.loads(line) for line in (tmp_path/n/'journal.jsonl').read_text().splitlines()]
+                for n in ('one', 'two'))
+    assert abs(two[0]['train/grad_norm'] / one[0]['train/grad_norm'] - 1) < 1e-6
+    for a, b in zip(one, two, strict=True):
+        assert b == pytest.approx(a, rel=2e-5, abs=1e-6), a['step']
+    evaluations = [{key: x for key, x in row.items() if '/' in key} for row in two if 'train/loss' not in row]
+    assert json.loads((tmp_path/'two'/'summary.json').read_text())['metrics'] in evaluations
 
 
 def test_check_reckons_the_7b_without_its_weights():

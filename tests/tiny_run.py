@@ -25,7 +25,6 @@ from wmtp.runtime.interrupt import Interrupted, StopSignals
 from wmtp.runtime.journal import Tracker
 from wmtp.runtime.resume import prepare_run_folder
 from wmtp.runtime.rehearsal import n_bytes
-from wmtp.runtime.sharding import empty_twin
 from wmtp.runtime.trainer import Trainer, resumed_rows
 from wmtp.runtime.training_loop import LossOutput
 
@@ -101,9 +100,10 @@ def run(request, rank=0):
     start = [folder and folder.checkpoint]
     if n_ranks > 1: dist.broadcast_object_list(start)
     torch.manual_seed(1)
+    shard = bool(request.get('shard'))
     model = network()
     if start[0]: load_weights(model, start[0])
-    twin = empty_twin(model) if request.get('shard') else None
+    if shard and rank: model = None
 
     def batch(n):
         if n == request.get('signal_in_batch'): os.kill(os.getpid(), request['signum'])
@@ -111,19 +111,19 @@ def run(request, rank=0):
 
     def save_model(part):
         if (step := request.get('disk_full_at')) and f'-{step:06d}' in part.name: limit_file_size(100)
-        save_weights(twin or model, part)
+        save_weights(model, part)
 
     path = Path(request['folder'])
     trainer = Trainer(
         model, loss, batch, counts,
         n_steps=40, n_batches=request.get('n_batches'), accumulation=request.get('accumulation', 2),
         learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5, evaluate=evaluate, eval_every_steps=10,
-        save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'), twin=twin,
+        save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'), shard=shard,
         checkpoints=Checkpoints(path, save_model, keep=2),
         tracker=Tracker(path, n_rows=resumed_rows(start[0])) if rank == 0 else None)
     trainer.train()
-    if twin: # what this rank holds of weights and moments
-        held = n_bytes([*model.parameters(), *trainer.moments.values()])
+    if shard: # what this rank holds of weights and moments
+        held = n_bytes([*trainer.model.parameters(), *trainer.moments.values()])
         (path/f'held-{rank}').write_text(str(held))
     if dist.is_initialized(): dist.destroy_process_group()
 

@@ -25,6 +25,7 @@ from .handoff import save_model
 from .report import choose_examples, colour_program, run_report
 from .run import Recipe, RunResult, train_and_report
 from .setup import Programs, RunSetup, prepare_run
+from ..runtime.distributed import share_work
 from ..runtime.interrupt import StopSignals
 from ..runtime.training_loop import LossOutput
 from ..value_weighting.td_error import compute_td_errors
@@ -84,17 +85,16 @@ def predict_values(
     "The critic's value of every state of every program, in evaluation mode; the model's mode is put back."
     device, was_training = torch.device(device), model.training
     model.eval()
-    index, values, masks = [], [], []
     batches = eval_batches(programs.table.lengths, tokens_per_batch)
-    for rows in batches[::-(-len(batches) // (max_batches or len(batches)))]: # spread over all lengths
+    def read(rows):
         batch = programs.batch(rows).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             v = model(batch.input_ids, batch.attention_mask)
-        index += rows.tolist()
-        values += list(v.float().cpu())
-        masks += list(state_mask(batch.labels).cpu())
+        return rows.tolist(), v.float().cpu(), state_mask(batch.labels).cpu()
+    # spread over all lengths
+    parts = share_work(read, batches[::-(-len(batches) // (max_batches or len(batches)))])
     model.train(was_training)
-    return index, values, masks
+    return tuple([row for rows in column for row in rows] for column in zip(*parts))
 
 # %% ../../nbs/6_runs/60_critic.ipynb #82d484d9
 def critic_metrics(

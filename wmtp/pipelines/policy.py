@@ -33,7 +33,7 @@ from .handoff import save_model
 from .report import choose_examples, colour_program, run_report
 from .run import Recipe, RunResult, train_and_report
 from .setup import Programs, RunSetup, prepare_run
-from ..runtime.distributed import gather_flat
+from ..runtime.distributed import gather_flat, share_work
 from ..runtime.interrupt import StopSignals
 from ..runtime.training_loop import LossOutput
 from ..value_weighting.weight_builder import single_process_gather
@@ -191,10 +191,10 @@ def score_programs(
     max_batches:int|None=None, # None = all
 ) -> tuple[dict, Tensor, Tensor]: # program -> nll [seq]; per head over correct programs: sums, counts
     "Head 1's nll of every choice and every head's loss, in evaluation mode; the model's mode is put back."
-    was_training, nll, sums, counts = model.training, {}, 0, 0
+    was_training = model.training
     model.eval()
     batches = eval_batches(programs.table.lengths, tokens_per_batch)
-    for index in batches[::-(-len(batches) // (max_batches or len(batches)))]: # spread over all lengths
+    def score(index):
         batch = programs.batch(index).to(setup.device)
         with setup.autocast():
             trunk = model.trunk(batch.input_ids, batch.attention_mask)
@@ -203,10 +203,13 @@ def score_programs(
             correct = batch.rewards > .5
             head_sums, head_ns = compute_mtp_ce_loss(torch.stack([h[correct] for h in latents], 2),
                                                      model.output_weight, batch.labels[correct])
-        nll |= dict(zip(index.tolist(), batch_nll))
-        sums, counts = sums + head_sums.cpu().double(), counts + head_ns.cpu()
+        return index.tolist(), batch_nll, head_sums.double().cpu(), head_ns.cpu()
+    # spread over all lengths
+    parts = share_work(score, batches[::-(-len(batches) // (max_batches or len(batches)))])
     model.train(was_training)
-    return nll, sums, counts
+    index, nll, sums, counts = zip(*parts)
+    by_program = {i: row for some, rows in zip(index, nll) for i, row in zip(some, rows)}
+    return by_program, sum(sums), sum(counts)
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #8984c465
 def fork_metrics(forks:Forks, nll:dict) -> dict: # name -> number; empty where no fork was read

@@ -33,7 +33,7 @@ from ..data.twins import find_twins
 from ..models.weights import dtype_name
 from .identity import run_identity, window_identity
 from ..rows.index import IndexedExamples, IndexedRows, open_index
-from ..runtime.distributed import count_steps, join_processes
+from ..runtime.distributed import broadcast, count_steps, join_processes, on_rank0
 from ..runtime.mlflow_run import resolve_tracking
 
 # %% ../../nbs/6_runs/59_setup.ipynb #f676d51d
@@ -73,11 +73,13 @@ def read_programs(
     **options, # on_bad_row, every_row, index_dir of `open_index`
 ) -> Programs:
     "The programs of a file; an `InputError` when nothing usable is left."
-    index = open_index(path, log=log, **options)
-    if outcome:
-        edit = lambda row: state_outcome(row, row['is_correct'] or outcome == 'correct')
-        index = index.edited(outcome, edit)
-    usable, table, counts = index.fitting(tokenizer, max_length, log)
+    edit = lambda row: state_outcome(row, row['is_correct'] or outcome == 'correct')
+    def opened(checked):
+        index = open_index(path, log=log, checked=checked, **options)
+        return index.edited(outcome, edit) if outcome else index
+    lengths = broadcast(on_rank0(lambda: opened(checked=False).lengths(tokenizer, log)))
+    index = opened(checked=True)
+    usable, table, counts = index.fitting(tokenizer, lengths, max_length)
     rows = IndexedRows(index, usable)
     return Programs(rows, IndexedExamples(rows, tokenizer, max_length), table, tokenizer, counts)
 

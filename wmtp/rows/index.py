@@ -149,11 +149,13 @@ def open_index(
     every_row:bool=False, # check all texts when the index is made
     index_dir=None, # folder for the index; None = beside the data
     log=quiet, # takes a line for a person
+    checked:bool=False, # another process of this run has just looked at the index
 ) -> RowIndex:
     "The index of a file; made first where there is none that fits."
     path = Path(path)
     folder = (path.parent if index_dir is None else Path(index_dir))/f'{path.name}.index'
     options = dict(on_bad_row=on_bad_row, every_row=every_row)
+    if checked and folder.exists(): return RowIndex(path, folder)
     next(numbered_lines(path), None) # a missing or damaged file is an error of one line
     fault = fault_of(path, folder, options)
     if not fault: return RowIndex(path, folder)
@@ -214,9 +216,13 @@ def lengths(self:RowIndex, tokenizer:Tokenizer, log=quiet) -> np.ndarray: # [N] 
 
 # %% ../../nbs/appendix/rows/14d_index.ipynb #d0d63788
 @patch
-def fitting(self:RowIndex, tokenizer:Tokenizer, max_length:int=2048, log=quiet) -> tuple:
+def fitting(
+    self:RowIndex,
+    tokenizer:Tokenizer,
+    lengths:np.ndarray, # from `lengths`
+    max_length:int=2048,
+) -> tuple:
     "Numbers [M] of the rows that leave something to learn, their `RowTable`, counts as of `encode_rows`."
-    lengths = self.lengths(tokenizer, log)
     fits, long = lengths > 0, np.flatnonzero(lengths > max_length)
     for part in np.split(long, range(1024, len(long), 1024)):
         fits[part] = row_lengths(self.rows(part), tokenizer)[0] < max_length

@@ -50,7 +50,7 @@ class Trainer(TrainingLoop):
     def __post_init__(self):
         super().__post_init__()
         self.saved = 0
-        self.moments = named_moments(self.model, self.optimizer) if self.twin is not None else None
+        self.moments = named_moments(self.model, self.optimizer) if self.shard else None
         if self.resume: self.load()
 
 # %% ../../nbs/5_training/53a_trainer.ipynb #4e5992e5
@@ -102,7 +102,7 @@ def run_evaluation(self:Trainer) -> bool: # is this step the best so far?
 def shape(self:Trainer) -> dict:
     "What must be the same when a run goes on."
     whole = {'n_steps': self.n_steps, 'n_batches': self.n_batches}
-    if self.twin is not None: return whole | {'micro-batches a step': self.accumulation * self.n_ranks}
+    if self.shard: return whole | {'micro-batches a step': self.accumulation * self.n_ranks}
     return whole | {'accumulation': self.accumulation, 'n_ranks': self.n_ranks}
 
 @patch
@@ -119,9 +119,9 @@ def save(
     best:bool=False, # is the present step the best so far?
 ):
     "Save the present step, or name it best if it is saved already."
-    step, also = self.state.step, self.save_moments if self.twin is not None else None
+    step, also = self.state.step, self.save_moments if self.shard else None
     fresh = self.checkpoints and step != self.saved
-    if fresh and also: gather_weights(self.model, self.twin)
+    if fresh and also: gather_weights(self.model, self.whole)
     if self.checkpoints and self.rank == 0:
         if self.tracker: self.tracker.sync(); self.state.journal_rows = self.tracker.n_rows
         parts = {'scheduler': self.scheduler.state_dict(), 'state': asdict(self.state), 'shape': self.shape}
@@ -130,7 +130,7 @@ def save(
         if fresh: self.checkpoints.save(step, parts, metrics, best, also)
         else: self.checkpoints.mark(step, self.state.best_step)
     elif fresh and also: also(part_folder(self.checkpoints.folder(step)))
-    if also: self.twin.to('meta') # its numbers are on the disk
+    if also and self.rank == 0: self.whole.to('meta') # its numbers are on the disk
     if self.n_ranks > 1: dist.barrier()
     self.saved = step
 
@@ -147,7 +147,7 @@ def check_shape(
     saved:dict, # from `load_trainer`
 ):
     "Raise `InputError` unless a checkpoint's state is complete and of a run of this shape."
-    needed = {'scheduler', 'state', 'shape'} | ({'optimizer'} if self.twin is None else set())
+    needed = {'scheduler', 'state', 'shape'} | (set() if self.shard else {'optimizer'})
     if missing := needed - saved.keys():
         raise InputError(f"{self.resume} cannot be resumed: trainer/{sorted(missing)[0]}.pt is missing")
     for name, value in self.shape.items():
@@ -159,8 +159,8 @@ def load(self:Trainer):
     "Take optimizer, schedule and counters from the checkpoint `resume`."
     saved = load_trainer(self.resume)
     self.check_shape(saved)
-    if self.twin is None: self.optimizer.load_state_dict(saved['optimizer'])
-    else: load_shards(self.moments, self.resume/'trainer'/'moments')
+    if self.shard: load_shards(self.moments, self.resume/'trainer'/'moments')
+    else: self.optimizer.load_state_dict(saved['optimizer'])
     self.scheduler.load_state_dict(saved['scheduler'])
     for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr()): group['lr'] = lr
     self.state = TrainState(**saved['state'])

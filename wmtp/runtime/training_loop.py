@@ -81,7 +81,7 @@ def compile_seconds() -> float:
 @dataclass
 class TrainingLoop:
     "A model, its loss and its data, and how to train on them."
-    model:nn.Module
+    model:nn.Module|None # None on ranks above 0 that get their share of it
     loss:Callable # loss(model, batch, step, denominators) -> LossOutput
     batch:Callable # batch(n) -> Batch with `.to(device)`; pure. From n_batches on nothing counts in it
     counts:Callable # counts(batch, step) -> {term: positions}, equal to what `loss` will count
@@ -99,15 +99,16 @@ class TrainingLoop:
     # prepare(model, batch_numbers, batches, step, carry) -> (batches, {metric: number}, carry)
     prepare:Callable|None=None
     stop:StopSignals|None=None # signals that ask the run to end
-    twin:nn.Module|None=None # from `empty_twin`: each rank holds a share of the model; None = the whole
+    shard:bool=False # each rank holds a share of the model that rank 0 brings
     compile:bool=False # blocks by `torch.compile`
 
     def __post_init__(self):
         from transformers import get_scheduler
         self.device, (self.rank, self.n_ranks) = torch.device(self.device), ranks()
+        self.whole = self.model # where it is sharded, what saves it: on rank 0, without numbers
+        if self.shard: self.model = shard_model(self.whole, self.device, self.dtype)
+        else: self.model.to(self.device)
         if self.compile: compile_blocks(self.model)
-        if self.twin is None: self.model.to(self.device)
-        else: shard_model(self.model, self.device, self.dtype)
         self.optimizer = torch.optim.AdamW(decay_groups(self.model, self.weight_decay), lr=self.learning_rate,
                                            fused=self.device.type == 'cuda' or None)
         self.scheduler = get_scheduler(self.lr_scheduler, self.optimizer, self.lr_warmup_steps, self.n_steps)
@@ -188,7 +189,7 @@ def gradient(self:TrainingLoop) -> StepReport: # the gradients are in the parame
     flags = {('tokens', ''): sum(count_real_tokens(b) for n, b in zip(batch_numbers, batches)
                                  if self.n_batches is None or n < self.n_batches),
              ('stop', ''): int(self.stop is not None and self.stop.asked)}
-    if self.twin is None: sum_gradients(self.parameters) # a sharded model has summed its own
+    if not self.shard: sum_gradients(self.parameters) # a sharded model has summed its own
     sums = sum_numbers(flags | add_up(outputs))
     row = step_means(sums, denominators) | prepared
     return StepReport(row, sums['tokens', ''], sums['stop', ''] > 0, carry)
