@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['WEIGHT_NAMES', 'OTHER_FORMATS', 'SAFETENSORS_DTYPES', 'weight_files', 'pickled_tensors', 'file_tensors',
            'stored_tensors', 'refuse_weights', 'check_tensors', 'promised_shapes', 'drop_padding', 'llama_config',
-           'report_dtypes', 'dtype_name', 'silence_transformers', 'mapped_tensors', 'weights_sha256', 'portable_path',
-           'check_reference', 'base_folder', 'trusted_base']
+           'report_dtypes', 'dtype_name', 'silence_transformers', 'mapped_tensors', 'weight_sha256', 'weights_sha256',
+           'portable_path', 'check_reference', 'base_folder', 'trusted_base']
 
 # %% ../../nbs/2_models/19_weights.ipynb #35077af5
 import json
 import math
 import mmap
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -203,11 +203,26 @@ def mapped_tensors(
     return {name: window(entry) for name, entry in entries.items()}
 
 # %% ../../nbs/2_models/19_weights.ipynb #4cf5af78
+def weight_sha256(
+    file:Path, # of weights
+    remember_from:int=2**28, # bytes; a smaller file is hashed each time
+) -> str: # 64 hexadecimal digits
+    "The SHA-256 of a file, from the note beside it while that is true."
+    note, stat = file.with_name(f'.{file.name}.sha256'), file.stat()
+    if stat.st_size < remember_from or (file.parent/'manifest.json').exists(): return file_sha256(file)
+    seen = [str(stat.st_size), str(stat.st_mtime_ns)]
+    with suppress(OSError, ValueError):
+        *when, digest = note.read_text().split()
+        if when == seen and len(digest) == 64: return digest
+    digest = file_sha256(file)
+    with suppress(OSError): note.write_text(' '.join([*seen, digest]) + '\n') # a folder may be read-only
+    return digest
+
 def weights_sha256(
     folder:Path, # of a saved model
 ) -> dict[str, str]: # file name -> SHA-256
     "The hash of each weight file of a folder."
-    return {file.name: file_sha256(file) for file in weight_files(Path(folder))}
+    return {file.name: weight_sha256(file) for file in weight_files(Path(folder))}
 
 # %% ../../nbs/2_models/19_weights.ipynb #d6a6b689
 def portable_path(

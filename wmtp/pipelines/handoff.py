@@ -64,7 +64,7 @@ def find_checkpoint(
     is_address = isinstance(source, str) and source.startswith('runs:/')
     folder = fetch_artifact(source, cache, mlflow_place(tracking_uri)[0]) if is_address else Path(source)
     folder = saved_checkpoint(folder, key)
-    verify_checkpoint(folder)
+    verify_checkpoint(folder, weights_only=True)
     check_step(folder)
     return folder
 

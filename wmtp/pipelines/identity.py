@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 
 from ..config.runs import SCHEMAS
 from ..config.schema import leaf_fields, quoted
-from ..core import InputError, file_sha256
-from ..models.weights import weight_files
+from ..core import InputError
+from ..models.weights import weight_files, weight_sha256
 
 # %% ../../nbs/6_runs/58_identity.ipynb #84550553
 ADAPTER_WEIGHTS = 'adapter_model.safetensors'
@@ -30,7 +30,7 @@ def model_sha256(
     is_adapter = (folder/ADAPTER_WEIGHTS).is_file()
     files = [folder/ADAPTER_WEIGHTS] if is_adapter else weight_files(folder)
     files += [folder/name for name in CONFIG_FILES if (folder/name).is_file()]
-    lines = ''.join(f'{file_sha256(file)}  {file.name}\n' for file in files)
+    lines = ''.join(f'{weight_sha256(file)}  {file.name}\n' for file in files)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 # %% ../../nbs/6_runs/58_identity.ipynb #af39f23d

@@ -49,6 +49,6 @@ def fetch_artifact(
     try: fetched = Path(client.download_artifacts(run_id, path, str(folder)))
     except (MlflowException, OSError) as e:
         raise InputError(f"{uri} cannot be downloaded: {redact(e)}") from None
-    try: verify_checkpoint(fetched, tags[manifest_tag(path)])
+    try: verify_checkpoint(fetched, tags[manifest_tag(path)], weights_only=True)
     except InputError as e: raise InputError(f"{uri} is not what the run has logged: {e}") from None
     return fetched

@@ -93,9 +93,12 @@ def read_manifest(
 def verify_checkpoint(
     folder, # a checkpoint folder
     expected:str|None=None, # SHA-256 of its manifest if known from elsewhere, else None
+    weights_only:bool=False, # trainer/ may be left out
 ) -> str: # SHA-256 of the manifest, which stands for the whole content
     "The checkpoint's own hash. Raise `InputError`, naming a file, unless all agree with the manifest."
     hashes, names = read_manifest(folder), folder_files(folder)
+    if weights_only and not (Path(folder)/'trainer').exists():
+        hashes = {name: digest for name, digest in hashes.items() if not name.startswith('trainer/')}
     if missing := sorted(hashes.keys() - set(names)):
         raise InputError(f"{folder} is damaged: {missing[0]} is missing")
     if extra := sorted(set(names) - hashes.keys()):

@@ -101,6 +101,8 @@ def shard_model(
                                 world_size=1)
     model = broadcast(empty_twin(whole) if ranks()[0] == 0 else None)
     core, mesh = core_model(model), init_device_mesh(device.type, (ranks()[1],))
+    if hasattr(core, 'config'): # transformers learns what a class can put out when one is constructed
+        with torch.device('meta'): type(core)(core.config)
     for module, precision in sharded_units(core, dtype):
         fully_shard(module, mesh=mesh, mp_policy=precision)
         module.set_gradient_divide_factor(1.)

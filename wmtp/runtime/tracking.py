@@ -138,8 +138,12 @@ class MLflowCopy:
         self.tried, self.closing, self.complete = threading.Event(), threading.Event(), False
 
     def log_artifact(self, path, name:str|None=None):
-        "Have a file or a folder uploaded, the latter under `name`; returns at once."
-        self.uploads.append((Path(path), name))
+        "Have a file uploaded, or a checkpoint without its trainer/ under `name`; returns at once."
+        path, parts = Path(path), lambda file: file.relative_to(path).parts
+        files = [path] if path.is_file() else [file for file in path.rglob('*') if file.is_file()]
+        for file in sorted(files, key=lambda file: (file.name == MANIFEST, file)): # the manifest last
+            if 'trainer' not in parts(file):
+                self.uploads.append((file, name and '/'.join([name, *parts(file)[:-1]])))
 
 # %% ../../nbs/appendix/tracking/51_tracking.ipynb #1d737816
 @patch
@@ -175,11 +179,9 @@ def sync(self:MLflowCopy, status:str|None=None):
     log_points(self.client, self.run_id, self.pending, self.stored_steps)
     self.pending.clear()
     while self.uploads:
-        path, name = self.uploads[0]
-        upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-        upload(self.run_id, str(path), name)
-        if name and (path/MANIFEST).is_file():
-            self.client.set_tag(self.run_id, manifest_tag(name), file_sha256(path/MANIFEST))
+        file, name = self.uploads[0]
+        self.client.log_artifact(self.run_id, str(file), name)
+        if file.name == MANIFEST: self.client.set_tag(self.run_id, manifest_tag(name), file_sha256(file))
         self.uploads.popleft()
     if status is None: return
     if n_missing := log_missing(self.client, self.folder, self.run_id)[1]:
@@ -226,7 +228,8 @@ def finish(
     "Compare, fill the gaps, close the MLflow run; if the server stays away, warn how to do it later."
     self.status, self.deadline = status, time.monotonic() + wait
     self.closing.set()
-    self.thread.join(wait + 110)
+    n_bytes = sum(file.stat().st_size for file, _ in [*self.uploads])
+    self.thread.join(wait + 110 + n_bytes / 2**20)
     if not self.complete:
         error = self.error and redact(refusal_of(self.error, self.uri).reason)
         warnings.warn(f"MLflow at {place_of(self.uri)} lacks a part of this run ({error or 'out of time'}); "
