@@ -212,10 +212,11 @@ def weight_sha256(
     if stat.st_size < remember_from or (file.parent/'manifest.json').exists(): return file_sha256(file)
     seen = [str(stat.st_size), str(stat.st_mtime_ns)]
     with suppress(OSError, ValueError):
-        *when, digest = note.read_text().split()
+        *when, digest = note.read_text(encoding='utf-8').split()
         if when == seen and len(digest) == 64: return digest
     digest = file_sha256(file)
-    with suppress(OSError): note.write_text(' '.join([*seen, digest]) + '\n') # a folder may be read-only
+    with suppress(OSError): # a folder may be read-only
+        note.write_text(' '.join([*seen, digest]) + '\n', encoding='utf-8')
     return digest
 
 def weights_sha256(

@@ -10,6 +10,7 @@ import math
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
@@ -46,6 +47,7 @@ class Trainer(TrainingLoop):
     tracker:Tracker|None=None # used by rank 0
     log_every_steps:int|None=None # None = show nothing
     resume:Path|None=None # checkpoint to go on from; the model must hold its weights already
+    notice:float=30. # seconds that a machine gives before it is taken away; a spot machine of most clouds
 
     def __post_init__(self):
         super().__post_init__()
@@ -119,7 +121,7 @@ def save(
     best:bool=False, # is the present step the best so far?
 ):
     "Save the present step, or name it best if it is saved already."
-    step, also = self.state.step, self.save_moments if self.shard else None
+    step, also, began = self.state.step, self.save_moments if self.shard else None, time.perf_counter()
     fresh = self.checkpoints and step != self.saved
     if fresh and also: gather_weights(self.model, self.whole)
     if self.checkpoints and self.rank == 0:
@@ -132,7 +134,11 @@ def save(
     elif fresh and also: also(part_folder(self.checkpoints.folder(step)))
     if also and self.rank == 0: self.whole.to('meta') # its numbers are on the disk
     if self.n_ranks > 1: dist.barrier()
-    self.saved = step
+    self.saved, took = step, time.perf_counter() - began
+    if self.rank == 0 and took > self.notice:
+        warnings.warn(f"a save takes {took:.0f} s; a machine that is taken away with less notice loses the "
+                      "steps since the save before")
+        self.notice = math.inf
 
 # %% ../../nbs/5_training/53a_trainer.ipynb #ef6923bc
 def resumed_rows(
