@@ -22,7 +22,7 @@ from wmtp.pipelines.setup import tiny_settings
 from wmtp.pipelines.verifiable import run_verifiable
 from wmtp.runtime.journal import read_journal
 from wmtp.runtime.rehearsal import rehearse_step
-from wmtp.runtime.sharding import empty_twin, gather_weights, named_moments, save_shards
+from wmtp.runtime.sharding import gather_weights, named_moments, save_shards
 from wmtp.runtime.training_loop import TrainingLoop, compile_blocks, compile_seconds
 from wmtp.value_weighting.rho1 import reference_nll
 
@@ -142,10 +142,9 @@ def all_weights(bench):
 
 def shares(bench):
     "The same policy in shares among one process, and the seconds of its checkpoint."
-    model = add_lora(bench.policy(), 64 if not bench.tiny else 4)
-    twin = empty_twin(model)
-    loop = trainer(bench, model, 4096, twin=twin, changes=('mtp.sequential_heads=false',))
-    moments = named_moments(model, loop.optimizer)
+    whole = add_lora(bench.policy(), 64 if not bench.tiny else 4)
+    loop = trainer(bench, whole, 4096, shard=True, changes=('mtp.sequential_heads=false',))
+    model, moments = loop.model, named_moments(loop.model, loop.optimizer)
     yield 'a step', bench.share_of_peak(bench.timed(loop.one_step, tokens=4096))
     def seconds(work, *args):
         began = time.perf_counter()
@@ -155,7 +154,7 @@ def shares(bench):
         for what, tensors in (('moments', moments), ('weights', dict(model.state_dict()))):
             took = seconds(save_shards, tensors, f'{folder}/{what}')
             yield f'{what} saved', {'s': took, 'gb': round(sum(t.nbytes for t in tensors.values()) / 1e9, 2)}
-    yield 'weights gathered', {'s': seconds(gather_weights, model, twin)}
+    yield 'weights gathered', {'s': seconds(gather_weights, model, whole)}
     torch.distributed.destroy_process_group()
 
 

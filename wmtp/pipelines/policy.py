@@ -203,7 +203,7 @@ def score_programs(
             correct = batch.rewards > .5
             head_sums, head_ns = compute_mtp_ce_loss(torch.stack([h[correct] for h in latents], 2),
                                                      model.output_weight, batch.labels[correct])
-        return index.tolist(), batch_nll, head_sums.double().cpu(), head_ns.cpu()
+        return index.tolist(), batch_nll, head_sums.cpu().double(), head_ns.cpu()
     # spread over all lengths
     parts = share_work(score, batches[::-(-len(batches) // (max_batches or len(batches)))])
     model.train(was_training)

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from ..data.collate import Batch
 from ..losses import chunked_ce
 from ..models.memory import fake_tensors
-from .sharding import named_moments
+from .sharding import named_moments, shard_model
 from .training_loop import TrainingLoop
 
 # %% ../../nbs/5_training/55_rehearsal.ipynb #93181ea1
@@ -91,8 +91,9 @@ def rehearse_step(
     with stage(device, n_ranks) as live:
         read_only = [p for reader, _ in readers for p in lay_down(reader, live)]
         lay_down(model, live)
-        if not n_ranks: model.to = lambda device: model # it lies there already
-        loop = TrainingLoop(model, loss, None, counts, 1, dtype=dtype, twin=model if n_ranks else None)
+        if n_ranks: shard_model(model, torch.device('cpu'), dtype)
+        model.to = lambda device: model # it lies there already
+        loop = TrainingLoop(model, loss, None, counts, 1, dtype=dtype)
         moments = [*named_moments(model, loop.optimizer).values()]
         parts = {name: n_bytes(tensors) for name, tensors in
                  (('model', model.parameters()), ('AdamW', moments), ('others', read_only))}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['core_model', 'transformer_blocks', 'sharded_units', 'named_tensors', 'empty_twin', 'put_away', 'hand_out',
-           'shard_model', 'gather_weights', 'named_moments', 'save_shards', 'load_shards']
+           'shard_model', 'share_model', 'gather_weights', 'named_moments', 'save_shards', 'load_shards']
 
 # %% ../../nbs/5_training/52a_sharding.ipynb #7d8eb204
 import copy
@@ -34,8 +34,9 @@ def transformer_blocks(
     core:nn.Module,
 ) -> list: # [nn.Module], in the model's order
     "What a model of transformers is made of, by its own word."
-    names = getattr(core, '_no_split_modules', None) or ()
-    return [module for module in core.modules() if type(module).__name__ in names]
+    names = {*(getattr(core, '_no_split_modules', None) or ())}
+    is_block = lambda kind: names & {base.__name__ for base in kind.__mro__} # a sharded one is a subclass
+    return [module for module in core.modules() if is_block(type(module))]
 
 def sharded_units(
     core:nn.Module,
@@ -89,6 +90,20 @@ def hand_out(
 
 # %% ../../nbs/5_training/52a_sharding.ipynb #2795c00a
 def shard_model(
+    model:nn.Module, # of every rank the same; afterwards with a share of every parameter
+    device:torch.device,
+    dtype:torch.dtype=torch.float32, # to compute in
+):
+    "Leave this rank its share of the model; called by all ranks."
+    core, mesh = core_model(model), init_device_mesh(device.type, (ranks()[1],))
+    for module, precision in sharded_units(core, dtype):
+        fully_shard(module, mesh=mesh, mp_policy=precision)
+        module.set_gradient_divide_factor(1.)
+        module.set_force_sum_reduction_for_comms(True) # gloo knows no scaled sum
+    if hasattr(core, 'trunk'): register_fsdp_forward_method(core, 'trunk')
+
+# %% ../../nbs/5_training/52a_sharding.ipynb #5f6aa3b2
+def share_model(
     whole:nn.Module|None, # on rank 0, on the CPU; afterwards its own empty twin
     device:torch.device,
     dtype:torch.dtype=torch.float32, # to compute in
@@ -100,14 +115,10 @@ def shard_model(
         dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', store=dist.HashStore(), rank=0,
                                 world_size=1)
     model = broadcast(empty_twin(whole) if ranks()[0] == 0 else None)
-    core, mesh = core_model(model), init_device_mesh(device.type, (ranks()[1],))
-    if hasattr(core, 'config'): # transformers learns what a class can put out when one is constructed
+    if hasattr(core := core_model(model), 'config'):
+        # transformers learns what a class can put out when one is constructed
         with torch.device('meta'): type(core)(core.config)
-    for module, precision in sharded_units(core, dtype):
-        fully_shard(module, mesh=mesh, mp_policy=precision)
-        module.set_gradient_divide_factor(1.)
-        module.set_force_sum_reduction_for_comms(True) # gloo knows no scaled sum
-    if hasattr(core, 'trunk'): register_fsdp_forward_method(core, 'trunk')
+    shard_model(model, device, dtype)
     model.to_empty(device=device)
     hand_out(model, whole)
     if ranks()[0] == 0: whole.to('meta')

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..core import InputError, RunError, seed_everything
 from .distributed import ranks, sum_gradients, sum_numbers, window_batches
 from .interrupt import StopSignals
-from .sharding import core_model, shard_model, transformer_blocks
+from .sharding import core_model, share_model, transformer_blocks
 
 # %% ../../nbs/5_training/53_training_loop.ipynb #47c80ef4
 @dataclass
@@ -106,7 +106,7 @@ class TrainingLoop:
         from transformers import get_scheduler
         self.device, (self.rank, self.n_ranks) = torch.device(self.device), ranks()
         self.whole = self.model # where it is sharded, what saves it: on rank 0, without numbers
-        if self.shard: self.model = shard_model(self.whole, self.device, self.dtype)
+        if self.shard: self.model = share_model(self.whole, self.device, self.dtype)
         else: self.model.to(self.device)
         if self.compile: compile_blocks(self.model)
         self.optimizer = torch.optim.AdamW(decay_groups(self.model, self.weight_decay), lr=self.learning_rate,
