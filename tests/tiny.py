@@ -65,7 +65,7 @@ def final_state(folder):
             (folder/'journal.jsonl').read_bytes(), json.loads((folder/'checkpoints.json').read_text())]
 
 
-def wait_for(path, seconds=20):
+def wait_for(path, seconds=60):
     "Wait until a file or folder exists."
     end = time.monotonic() + seconds
     while not path.exists():
