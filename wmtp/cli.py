@@ -271,11 +271,8 @@ def run_command(
     from wmtp.config.load import load_config
     cfg = load_config(args.config, overrides, run)
     run_function = getattr(import_module(f'wmtp.pipelines.{run}'), f'run_{run}')
-    from wmtp.core import InputError
     from wmtp.runtime.distributed import leave_processes
-    try: done = run_function(cfg, args.resume, stop, say)
-    except (InputError, Interrupted): leave_processes(); raise # these end all processes alike
-    leave_processes() # one that fails alone must not wait here for the others: its end is the sign
+    with leave_processes(): done = run_function(cfg, args.resume, stop, say)
     if done: show_run(done)
     return 0
 

@@ -14,6 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -21,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..core import InputError, RunError, quiet
+from .interrupt import Interrupted
 
 # %% ../../nbs/5_training/52_distributed.ipynb #1361b90f
 def window_batches(
@@ -181,9 +183,14 @@ def join_processes(
         raise RunError(f"{n_ranks} processes did not meet at {where} ({str(e).splitlines()[0]})") from None
     return device, *ranks()
 
+@contextmanager
 def leave_processes():
-    "Leave the process group, if any; the last thing a command does."
-    if dist.is_available() and dist.is_initialized(): dist.destroy_process_group()
+    "Leave the process group, if any, after a block, also when an error has ended all ranks alike."
+    def leave():
+        if dist.is_available() and dist.is_initialized(): dist.destroy_process_group()
+    try: yield
+    except (InputError, Interrupted): leave(); raise
+    leave() # a rank that fails alone must not wait here for the others: its end is the sign
 
 # %% ../../nbs/5_training/52_distributed.ipynb #88d5bd2b
 def broadcast(
