@@ -251,8 +251,6 @@ def show_warning(message, category, *place, **options):
     "A library's warning to its user in one line; one to its developers is dropped."
     if issubclass(category, UserWarning): warn(f'warning: {message}')
 
-
-
 # %% ../nbs/6_runs/81_cli.ipynb #b50297e8
 def run_command(
     run:str, # a key of ABOUT
