@@ -16,13 +16,10 @@ import numpy as np
 import torch
 
 from wmtp.core import InputError, last_true_index
-from wmtp.data.collate import bug_tokens
 from wmtp.data.schema import problem_id
-from wmtp.data.tokenizer import load_tokenizer
 from wmtp.evaluation.credit_metrics import compute_mask_metrics, gather_programs
-from wmtp.models.value_model import ValueModel
-from wmtp.pipelines.critic import critic_metrics, predict_values
-from wmtp.pipelines.handoff import find_checkpoint
+from wmtp.explain import load_critic
+from wmtp.pipelines.critic import critic_metrics, predict_values, with_truth
 from wmtp.pipelines.setup import read_programs
 from wmtp.runtime.checkpoint import replace_text
 from wmtp.runtime.output import keep_writing, say, warn
@@ -31,18 +28,13 @@ from wmtp.value_weighting.td_error import compute_td_errors
 
 def mean_predictions(critics, programs):
     "What `predict_values` gives, with the mean value of several critics."
-    each = [predict_values(critic, programs, 16384) for critic in critics]
+    each = [predict_values(critic.model, programs, 16384, critic.model.device) for critic in critics]
     index, _, masks = each[0]
     return index, [torch.stack(values).mean(0) for values in zip(*(values for _, values, _ in each))], masks
 
 def masks_at(programs, predictions, thresholds):
     "Precision and recall of a mask at each threshold."
-    index, values, masks = predictions
-    examples = [programs.examples[i] for i in index]
-    bugs = [bug_tokens(programs.rows[i], programs.tokenizer, x) for i, x in zip(index, examples)]
-    ended = torch.tensor([x.terminated for x in examples])
-    values, mask, rewards, _, spans, ended = gather_programs(
-        values, masks, programs.table.labels[index], programs.table.problems[index], bugs, ended)
+    values, mask, rewards, _, spans, ended = gather_programs(*with_truth(programs, predictions))
     td = compute_td_errors(values, rewards, mask, 1., ended)
     return {f'{name}, td under {threshold}': share for threshold in thresholds
             for name, share in compute_mask_metrics(td, mask, spans, threshold).items()}
@@ -61,11 +53,9 @@ def seen_by_kind(programs, predictions):
         seen.setdefault(kind, []).append(mean(np.sign(x - v) / 2 + .5 for x in others))
     return {f'seen/{kind}': mean(shares) for kind, shares in sorted(seen.items())}
 
-def judge(folders, data, thresholds):
+def judge(critics, data, thresholds):
     "All numbers of one critic, or of the mean of several."
-    tokenizer = load_tokenizer(folders[0]/'tokenizer.model')
-    programs = read_programs(data, tokenizer)
-    critics = [ValueModel.from_checkpoint(folder).eval_mode() for folder in folders]
+    programs = read_programs(data, critics[0].tokenizer)
     predictions = mean_predictions(critics, programs)
     metrics = (critic_metrics(programs, predictions) | masks_at(programs, predictions, thresholds)
                | seen_by_kind(programs, predictions))
@@ -82,8 +72,7 @@ def main():
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
     args = parser.parse_args()
     try:
-        folders = [find_checkpoint(path, args.out/'fetched', '--critic') for path in args.critic]
-        metrics = judge(folders, args.data, args.thresholds)
+        metrics = judge([*map(load_critic, args.critic)], args.data, args.thresholds)
     except InputError as e:
         warn(f'judge_critic: error: {e}')
         return 2

@@ -16,6 +16,7 @@ import re
 import sys
 import traceback
 import warnings
+from functools import partial
 from importlib import import_module
 
 from .runtime.interrupt import Interrupted, StopSignals
@@ -96,8 +97,7 @@ class Arguments(argparse.ArgumentParser):
         import difflib
         options = [option for action in self._actions for option in action.option_strings]
         near = difflib.get_close_matches(word.partition('=')[0], options, 1) if word[0] == '-' else []
-        name = word.lstrip('-')
-        guess = near[0] if near else f'--set {name}' if '=' in word else f'--config {name}'
+        guess = near[0] if near else f"--{'set' if '=' in word else 'config'} {word.lstrip('-')}"
         meaningful = (near or '=' in word or word[0] != '-') and guess.split()[0] in options
         return f'; did you mean {guess}?' if meaningful else ''
 
@@ -292,17 +292,20 @@ def ending(
 
 # %% ../nbs/6_runs/81_cli.ipynb #a4371748
 def guarded(
-    command:str, # its name, for the line
-    work, # work(stop) -> exit code
+    parser:argparse.ArgumentParser, # whose `prog` is the name of the command
+    work, # work(args, stop) -> exit code
+    argv:list|None=None, # None = sys.argv
 ) -> int: # exit code
-    "Do a command's work and turn whatever happens into one line and an exit code."
+    "Parse, do a command's work, and turn whatever happens into one line and an exit code."
+    keep_writing()
+    args = parser.parse_args(argv)
     debug = os.environ.get('WMTP_DEBUG') == '1'
     if not debug: warnings.showwarning = show_warning
     with StopSignals() as stop:
         try:
             with stop.abandon_after(1):
                 from wmtp.config.secrets import hidden_output
-                with hidden_output(): return work(stop)
+                with hidden_output(): return work(args, stop)
         except (Exception, KeyboardInterrupt) as e:
             word, code, line = ending(e)
             if not isinstance(e, KeyboardInterrupt): # then perhaps nothing was loaded
@@ -310,7 +313,7 @@ def guarded(
                 line = hide_credentials(line)
                 trace = hide_credentials(traceback.format_exc()).splitlines()
                 if debug and code != 130: say(*trace, out=sys.stderr)
-            warn(f'{command}: {word}: {line}')
+            warn(f'{parser.prog}: {word}: {line}')
     return code
 
 def main(
@@ -318,9 +321,7 @@ def main(
     argv:list|None=None, # None = sys.argv
 ) -> int: # exit code
     "What `wmtp_RUN` does."
-    keep_writing()
-    args = make_parser(run).parse_args(argv)
-    return guarded(f'wmtp_{run}', lambda stop: run_command(run, args, stop))
+    return guarded(make_parser(run), partial(run_command, run), argv)
 
 # the console scripts wmtp_critic and its sisters
 def critic() -> int: return main('critic')

@@ -24,7 +24,7 @@ from .data.tokenizer import Tokenizer, load_tokenizer
 from .models.value_model import ValueModel
 from .pipelines.handoff import check_critic, find_checkpoint, read_about
 from .pipelines.report import token_texts
-from .runtime.output import keep_writing, say
+from .runtime.output import say
 from .value_weighting.td_error import compute_td_errors
 from .value_weighting.weight_builder import build_weights
 from .viz import terminal, tokens_text
@@ -121,6 +121,7 @@ def explanation_lines(
     return [f'chance of success: {first:.3f} before the program, {last:.3f} at its end',
             'where it falls most:', *low]
 
+# %% ../nbs/9_reports/89_explain.ipynb #6d80f638
 def make_parser() -> Arguments:
     "The arguments of `wmtp_explain`."
     p = Arguments('wmtp_explain', formatter_class=RawDescriptionHelpFormatter, description="""\
@@ -140,7 +141,8 @@ exit codes: 0 done, 1 failed, 2 bad arguments, program or critic""")
     p.add_argument('--json', action='store_true', help='all numbers of all tokens, for a script')
     return p
 
-def explain_command(args) -> int: # exit code
+# %% ../nbs/9_reports/89_explain.ipynb #841496fe
+def explain_command(args, stop) -> int: # exit code
     "Read, ask, show."
     try: program = Path(args.file).read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as e:
@@ -158,6 +160,4 @@ def main(
     argv:list|None=None, # None = sys.argv
 ) -> int: # exit code
     "What `wmtp_explain` does."
-    keep_writing()
-    args = make_parser().parse_args(argv)
-    return guarded('wmtp_explain', lambda stop: explain_command(args))
+    return guarded(make_parser(), explain_command, argv)

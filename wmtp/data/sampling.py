@@ -179,11 +179,14 @@ def __getitem__(self:BatchPlan,
 def eval_batches(
     lengths:np.ndarray, # [N] tokens of each row
     tokens_per_batch:int, # rows x longest row of a batch
+    max_batches:int|None=None, # so many at most, spread over all lengths; None = all
 ) -> list[np.ndarray]: # int64 row indices of each batch
     "Every row once, longest first; ties in the order of the rows."
     lengths = np.asarray(lengths, np.int64)
     order = np.argsort(-lengths, kind='stable')
-    return [order[part] for part in cut_by_area(lengths[order], tokens_per_batch)]
+    batches = [order[part] for part in cut_by_area(lengths[order], tokens_per_batch)]
+    if max_batches is None: return batches
+    return batches[::-(-len(batches) // max_batches) or 1]
 
 # %% ../../nbs/1_data/13_sampling.ipynb #aa0057f5
 def held_out(

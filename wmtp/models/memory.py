@@ -65,6 +65,7 @@ def numbers_of(x): # an argument of an operation
     numbers = getattr(x, 'numbers', None)
     return torch.zeros(x.shape, dtype=x.dtype) if numbers is None else numbers
 
+# %% ../../nbs/2_models/20a_memory.ipynb #9f017417
 class KnownNumbers(TorchDispatchMode):
     "Fake tensors keep their numbers as long as no network is among their ancestors."
     def fake(self, numbers:Tensor) -> Tensor:

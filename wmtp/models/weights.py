@@ -265,6 +265,7 @@ def base_folder(
                          f"give {key} to say where they are")
     return base
 
+# %% ../../nbs/2_models/19_weights.ipynb #58f315cd
 def trusted_base(
     reference, # {path, sha256} from a checkpoint
     folder, # the checkpoint, named in errors

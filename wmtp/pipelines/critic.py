@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHANCE_AFTER', 'TD_ERROR', 'HEADLINE_METRICS', 'check_critic_sizes', 'critic_head', 'equip_critic', 'make_critic',
-           'predict_values', 'critic_metrics', 'critic_losses', 'colour_values', 'critic_report', 'load_critic',
-           'critic_recipe', 'run_critic']
+           'predict_values', 'with_truth', 'critic_metrics', 'critic_losses', 'colour_values', 'critic_report',
+           'load_critic', 'critic_recipe', 'run_critic']
 
 # %% ../../nbs/6_runs/60_critic.ipynb #ce11b76b
 from functools import partial
@@ -85,18 +85,27 @@ def predict_values(
     "The critic's value of every state of every program, in evaluation mode; the model's mode is put back."
     device, was_training = torch.device(device), model.training
     model.eval()
-    batches = eval_batches(programs.table.lengths, tokens_per_batch)
     def read(rows):
         batch = programs.batch(rows).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             v = model(batch.input_ids, batch.attention_mask)
         return rows.tolist(), v.float().cpu(), state_mask(batch.labels).cpu()
-    # spread over all lengths
-    parts = share_work(read, batches[::-(-len(batches) // (max_batches or len(batches)))])
+    parts = share_work(read, eval_batches(programs.table.lengths, tokens_per_batch, max_batches))
     model.train(was_training)
     return tuple([row for rows in column for row in rows] for column in zip(*parts))
 
 # %% ../../nbs/6_runs/60_critic.ipynb #82d484d9
+def with_truth(
+    programs:Programs,
+    predictions:tuple, # from `predict_values`
+) -> tuple: # values, masks, rewards, problems, places of the bugs, terminated: one for each program
+    "Predictions beside all that is known of their programs, as `summarize_critic` takes them."
+    index, values, masks = predictions
+    bugs = [bug_tokens(programs.rows[i], programs.tokenizer, programs.examples[i]) for i in index]
+    terminated = torch.tensor([programs.examples[i].terminated for i in index])
+    rewards = torch.from_numpy(programs.table.labels[index]).float()
+    return values, masks, rewards, programs.table.problems[index], bugs, terminated
+
 def critic_metrics(
     programs:Programs,
     predictions:tuple, # from `predict_values`
@@ -104,12 +113,7 @@ def critic_metrics(
     probabilities:bool=True, # false for a critic trained only by ranking
 ) -> dict: # name -> number
     "Every metric of a critic on the programs it has read."
-    index, values, masks = predictions
-    bugs = [bug_tokens(programs.rows[i], programs.tokenizer, programs.examples[i]) for i in index]
-    terminated = torch.tensor([programs.examples[i].terminated for i in index])
-    rewards = torch.from_numpy(programs.table.labels[index]).float()
-    return summarize_critic(values, masks, rewards, programs.table.problems[index], bugs, terminated, gamma,
-                            probabilities)
+    return summarize_critic(*with_truth(programs, predictions), gamma, probabilities)
 
 # %% ../../nbs/6_runs/60_critic.ipynb #fd30220f
 def critic_losses(

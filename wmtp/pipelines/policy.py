@@ -193,7 +193,6 @@ def score_programs(
     "Head 1's nll of every choice and every head's loss, in evaluation mode; the model's mode is put back."
     was_training = model.training
     model.eval()
-    batches = eval_batches(programs.table.lengths, tokens_per_batch)
     def score(index):
         batch = programs.batch(index).to(setup.device)
         with setup.autocast():
@@ -204,8 +203,7 @@ def score_programs(
             head_sums, head_ns = compute_mtp_ce_loss(torch.stack([h[correct] for h in latents], 2),
                                                      model.output_weight, batch.labels[correct])
         return index.tolist(), batch_nll, head_sums.cpu().double(), head_ns.cpu()
-    # spread over all lengths
-    parts = share_work(score, batches[::-(-len(batches) // (max_batches or len(batches)))])
+    parts = share_work(score, eval_batches(programs.table.lengths, tokens_per_batch, max_batches))
     model.train(was_training)
     index, nll, sums, counts = zip(*parts)
     by_program = {i: row for some, rows in zip(index, nll) for i, row in zip(some, rows)}

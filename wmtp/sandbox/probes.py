@@ -253,6 +253,7 @@ def f(x):
     while True: pass
 ''')
 
+# %% ../../nbs/appendix/sandbox/68_probes.ipynb #58b2fea9
 # multiples of 2 ** 61 - 1, whose hash is 0
 MANY_COLLIDING = "*(['int', hex((i << 61) - i)] for i in range(5, 30_000))"
 HARD_ANSWERS = [answering(name, message) for name, message in {

@@ -20,7 +20,7 @@ from ..config.load import project_root, resolve_path
 from ..core import InputError, RunError
 from ..runtime.interrupt import Interrupted, StopSignals
 from ..runtime.mlflow_run import create_run, find_run, mlflow_client, record_run, resolve_tracking
-from ..runtime.output import keep_writing, say
+from ..runtime.output import say
 from ..runtime.resume import lock_folder
 from .ledger import command_of, finish_job, ledger_line, ledger_path, missing_jobs, read_done
 from .ledger import read_ledger, results_path, time_left, unpaired
@@ -198,6 +198,4 @@ def main(
     argv:list|None=None, # None = sys.argv
 ) -> int: # exit code
     "What `wmtp_study` does."
-    keep_writing()
-    args = make_parser().parse_args(argv)
-    return guarded('wmtp_study', lambda stop: study_command(args, stop))
+    return guarded(make_parser(), study_command, argv)

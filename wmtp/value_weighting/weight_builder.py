@@ -273,8 +273,7 @@ def build_window_weights(
     masks = [mask.bool() for mask in state_masks]
     terms, counted = zip(*[head_advantages(A, mask, head_weight, n_future)
                            for A, mask in zip(advantages, masks, strict=True)])
-    kept = [head_keeps(keep, mask, head_weight, n_future)
-            for keep, mask in zip(keeps or [], masks)]
+    kept = [head_keeps(keep, mask, head_weight, n_future) for keep, mask in zip(keeps or [], masks)]
     beta = window_beta(beta, advantages, masks, min_weight, max_weight, gather)
     heads, head_weights, divisors = [], [], []
     for k in range(terms[0].shape[-1]):
