@@ -280,5 +280,14 @@ def test_the_module_is_the_command():
     assert check.stdout.startswith(f'# wmtp_critic: configs/critic/critic_local.yaml, config {sha256[:12]}\n')
     unknown = python('-m', 'wmtp.cli', 'critc', '--check')
     assert (unknown.returncode, unknown.stdout) == (2, '')
-    assert unknown.stderr == ("wmtp.cli: error: there is no run 'critc'; "
-                              "wanted one of critic, baseline, verifiable, rho1, evaluate\n")
+    assert unknown.stderr.startswith("wmtp: error: argument command: invalid choice: 'critc' (choose from ")
+    assert unknown.stderr.count('\n') == 1
+
+
+def test_what_a_report_of_a_fault_holds(tmp_path):
+    "From any folder: version, machine and packages, without a path; `--version` loads no PyTorch."
+    done = python('-m', 'wmtp.cli', 'env', cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, '') and str(ROOT) not in done.stdout
+    version = python('-X', 'importtime', '-m', 'wmtp.cli', '--version')
+    assert done.stdout.startswith(version.stdout.strip()) and 'torch 2.' in done.stdout
+    assert 'torch' not in version.stderr

@@ -6,7 +6,7 @@
 __all__ = ['ABOUT', 'MICRO', 'META', 'EXAMPLES', 'NEXT', 'examples', 'help_text', 'Arguments', 'make_parser', 'metric_line',
            'critic_lines', 'policy_lines', 'evaluation_lines', 'closing_lines', 'lowest', 'program_text', 'show_run',
            'show_warning', 'run_command', 'ending', 'guarded', 'main', 'critic', 'baseline', 'verifiable', 'rho1',
-           'evaluate', 'command_line']
+           'evaluate', 'show_environment', 'command_line']
 
 # %% ../nbs/6_runs/81_cli.ipynb #6a10e276
 import argparse
@@ -17,7 +17,7 @@ import sys
 import traceback
 import warnings
 from functools import partial
-from importlib import import_module
+from importlib import import_module, metadata
 
 from .runtime.interrupt import Interrupted, StopSignals
 from .runtime.output import keep_writing, say, visible, warn
@@ -323,28 +323,28 @@ def main(
     "What `wmtp_RUN` does."
     return guarded(make_parser(run), partial(run_command, run), argv)
 
-# the console scripts wmtp_critic and its sisters
-def critic() -> int: return main('critic')
+def critic() -> int: return main('critic') # the console script wmtp_critic; its sisters:
 def baseline() -> int: return main('baseline')
 def verifiable() -> int: return main('verifiable')
 def rho1() -> int: return main('rho1')
 def evaluate() -> int: return main('evaluate')
 
 # %% ../nbs/6_runs/81_cli.ipynb #d299c8c1
+def show_environment(args, stop) -> int: # exit code
+    "Print what a report of a fault should hold."
+    say(*import_module('wmtp.config.environment').environment_lines())
+    return 0
+
 def command_line(
-    argv:list|None=None, # the run and its arguments; None = sys.argv
+    argv:list|None=None, # a run and its arguments, or env; None = sys.argv
 ) -> int: # exit code
-    "What `python -m wmtp.cli RUN ...` does: the same as `wmtp_RUN ...`."
-    keep_writing()
+    "What `wmtp RUN ...` does: the same as `wmtp_RUN ...`; `wmtp env` describes the installation."
     name, *rest = (sys.argv[1:] if argv is None else argv) or ['']
     if name in ABOUT: return main(name, rest)
-    runs = ', '.join(ABOUT)
-    if name in ('-h', '--help'):
-        print(f'usage: python -m wmtp.cli RUN ...\n\nThe same as the command wmtp_RUN. RUN is one of {runs}.')
-        return 0
-    fault = f'there is no run {name!r}' if name else 'no run is named'
-    warn(f'wmtp.cli: error: {fault}; wanted one of {runs}')
-    return 2
+    p = Arguments('wmtp', description='wmtp RUN ... is the same as wmtp_RUN ...; RUN --help explains it.')
+    p.add_argument('command', choices=[*ABOUT, 'env'], help='a run, or env: lines for a report of a fault')
+    p.add_argument('--version', action='version', version=f"wmtp {metadata.version('wmtp')}")
+    return guarded(p, show_environment, argv)
 
 # %% ../nbs/6_runs/81_cli.ipynb #abc4f642
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(command_line())

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from ..config.environment import git_commit
 from ..config.load import config_sha256, to_yaml
 from ..config.secrets import hide
-from .handoff import git_commit, read_about
+from .handoff import read_about
 from .identity import check_same_run
 from .setup import RunSetup, mlflow_place
 from ..runtime.checkpoint import Checkpoints, finite, read_names, replace_text
