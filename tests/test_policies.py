@@ -3,6 +3,7 @@ import json
 import random
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -126,33 +127,58 @@ def test_lora_trains_saves_and_resumes(given, tmp_path):
     assert bits(tmp_path/'run') == bits(tmp_path/'whole')
 
 
-def say_when_leaving():
-    "Have a process print a line when it leaves the process group."
+def watch(gradient):
+    "Have a process print a line when it leaves the group, and keep the gradient of its first step."
+    import torch
     import torch.distributed as dist
-    leave = dist.destroy_process_group
+    from torch.distributed.tensor import DTensor
+
+    from wmtp.runtime.training_loop import TrainingLoop
+    leave, update = dist.destroy_process_group, TrainingLoop.update
+    whole = lambda x: x.full_tensor() if isinstance(x, DTensor) else x
+
+    def keep_and_update(loop, row):
+        if loop.state.step == 0:
+            kept = {name: whole(p.grad) for name, p in loop.model.named_parameters() if p.requires_grad}
+            if loop.rank == 0: torch.save(kept, gradient)
+        update(loop, row)
+
     dist.destroy_process_group = lambda: (print('left the group'), leave())
+    TrainingLoop.update = keep_and_update
+
+
+def journal(folder):
+    "The rows of a run, without what is not known of the data."
+    rows = [json.loads(line) for line in (folder/'journal.jsonl').read_text().splitlines()]
+    return [{key: x for key, x in row.items() if x not in ('NaN', None)} for row in rows]
 
 
 @pytest.mark.parametrize('arm', ['critic', 'lora', 'verifiable', 'rho1'])
 def test_two_processes_make_the_run_of_one(arm, given, tmp_path):
-    "Each has a share of the model and of the evaluation, and all leave the group at the end."
-    name, own = {'critic': ('critic', []), 'lora': ('baseline', lora(given[0])),
-                 **{arm: settings_of(arm, given[0]) for arm in ('verifiable', 'rho1')}}[arm]
-    own = [*own, 'runtime.dtype=float32', 'training.max_steps=6', 'training.eval_every_steps=2']
-    one = run(name, settings=tiny(name, tmp_path/'one', *own, 'training.gradient_accumulation_steps=4'))
+    "The gradient of step 1 to 1e-6, the losses of 20 steps to 1e-5; each has a share, and all leave the group."
+    import torch
+    special = {'critic': ('critic', []), 'lora': ('baseline', lora(given[0]))}
+    name, own = special.get(arm) or settings_of(arm, given[0])
+    own = [*own, 'runtime.dtype=float32', 'training.max_steps=20', 'training.eval_every_steps=10',
+           'checkpoint.save_every_steps=10']
+    one = run(name, settings=tiny(name, tmp_path/'one', *own, 'training.gradient_accumulation_steps=4'),
+              first=partial(watch, tmp_path/'gradient-of-one'))
     assert one.returncode == 0, one.stderr
     own += ['training.gradient_accumulation_steps=2', 'runtime.shard=full']
     if name != 'critic': own.append('mtp.sequential_heads=false')
-    two = run_ranks(name, settings=tiny(name, tmp_path/'two', *own), first=say_when_leaving)
+    two = run_ranks(name, settings=tiny(name, tmp_path/'two', *own),
+                    first=partial(watch, tmp_path/'gradient-of-two'))
     assert [(done.returncode, 'left the group' in done.stdout) for done in two] == [(0, True)] * 2, two
-    known = lambda row: {key: x for key, x in row.items() if x not in ('NaN', None)}
-    one, two = ([known(json.loads(line)) for line in (tmp_path/n/'journal.jsonl').read_text().splitlines()]
-                for n in ('one', 'two'))
-    assert abs(two[0]['train/grad_norm'] / one[0]['train/grad_norm'] - 1) < 2e-6
-    for a, b in zip(one, two, strict=True):
-        assert b == pytest.approx(a, rel=2e-5, abs=1e-6), a['step']
+    one, two = (torch.load(tmp_path/f'gradient-of-{n}') for n in ('one', 'two'))
+    assert one.keys() == two.keys()
+    for key in one: assert (two[key] - one[key]).norm() <= 1e-6 * one[key].norm(), key
+    one, two = journal(tmp_path/'one'), journal(tmp_path/'two')
+    losses, others = ([row['train/loss'] for row in rows if 'train/loss' in row] for rows in (one, two))
+    assert len(losses) == 20 and others == pytest.approx(losses, rel=1e-5, abs=0)
+    for a, b in zip(one, two, strict=True): assert b == pytest.approx(a, rel=2e-5, abs=1e-6), a['step']
     evaluations = [{key: x for key, x in row.items() if '/' in key} for row in two if 'train/loss' not in row]
-    assert known(json.loads((tmp_path/'two'/'summary.json').read_text())['metrics']) in evaluations
+    summary = json.loads((tmp_path/'two'/'summary.json').read_text())
+    assert {key: x for key, x in summary['metrics'].items() if x is not None} in evaluations
 
 
 def test_check_reckons_the_7b_and_its_critic_without_their_weights():
