@@ -206,18 +206,17 @@ def critic_recipe(setup:RunSetup) -> Recipe:
     "What a critic brings to a run."
     cfg, valid, (loss, counts) = setup.cfg, setup.valid, critic_losses(setup.cfg)
     gamma, probabilities = cfg.critic.gamma, prob_values(cfg.critic.value_coef)
-    read = lambda model: predict_values(model, valid, cfg.training.tokens_per_batch, setup.device,
-                                        setup.dtype, cfg.training.eval_max_batches)
-    def final_report(model, journal, title):
-        predictions = read(model)
-        metrics = critic_metrics(valid, predictions, gamma, probabilities)
+    def read(model):
+        t = cfg.training
+        return predict_values(model, valid, t.tokens_per_batch, setup.device, setup.dtype, t.eval_max_batches)
+    def report(model, predictions, metrics, journal, title):
         coloured = colour_values(valid, predictions, cfg.report.n_examples, gamma)
-        return metrics, coloured, critic_report(title, metrics, journal, valid, predictions, coloured)
+        return coloured, critic_report(title, metrics, journal, valid, predictions, coloured)
     return Recipe(
         make=partial(make_critic, setup), load=partial(load_critic, setup), save=partial(save_model, setup),
-        metadata=lambda model: model.describe() | {'gamma': gamma}, loss=loss, counts=counts,
-        evaluate=lambda model, step: critic_metrics(valid, read(model), gamma, probabilities),
-        final_report=final_report, best_metric='value/pairwise_last', best_mode='max')
+        metadata=lambda model: model.describe() | {'gamma': gamma}, loss=loss, counts=counts, read=read,
+        measure=lambda predictions: critic_metrics(valid, predictions, gamma, probabilities), report=report,
+        best_metric='value/pairwise_last', best_mode='max')
 
 def run_critic(
     cfg, # from `load_config`

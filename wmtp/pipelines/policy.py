@@ -304,17 +304,16 @@ def policy_recipe(setup:RunSetup, weighting:TokenWeighting) -> Recipe:
     loss, counts = policy_losses(cfg, n_future, weighting.by_selection)
     def prepare(model, numbers, batches, step, carry):
         return weighting.weigh(model, batches, [setup.rows(n) for n in numbers], step, carry, gather_flat)
-    read = lambda model: score_programs(model, valid, t.tokens_per_batch, setup, t.eval_max_batches)
-    def final_report(model, journal, title):
-        scores = read(model)
-        metrics = policy_metrics(valid, forks, scores)
+    def report(model, scores, metrics, journal, title):
         coloured = colour_weights(setup, model, weighting, scores[0])
-        return metrics, coloured, policy_report(title, metrics, journal, coloured)
+        return coloured, policy_report(title, metrics, journal, coloured)
     return Recipe(
         make=partial(make_policy, setup), load=partial(load_policy, setup), save=partial(save_policy, setup),
         metadata=lambda model: model.describe() | weighting.metadata, loss=loss, counts=counts,
-        prepare=prepare, evaluate=lambda model, step: policy_metrics(valid, forks, read(model)),
-        final_report=final_report, best_metric='valid/loss', best_mode='min')
+        prepare=prepare, read=lambda model: score_programs(model, valid, t.tokens_per_batch, setup,
+                                                           t.eval_max_batches),
+        measure=partial(policy_metrics, valid, forks), report=report,
+        best_metric='valid/loss', best_mode='min')
 
 def run_policy(
     cfg, # from `load_config`
