@@ -23,8 +23,8 @@ def differences(root, notebooks):
         shutil.copytree(root/'nbs', Path(folder)/'nbs')
         for path in notebooks: nb_export(Path(folder)/path.relative_to(root), lib_path=fresh)
         exported = {p.relative_to(folder): p.read_text(encoding='utf-8') for p in fresh.rglob('*.py')}
-    committed = {p.relative_to(root): p for p in (root/'wmtp').rglob('*.py')
-                 if p.name not in ('__init__.py', '_modidx.py')}
+    committed = {p.relative_to(root): p for p in (root/'wmtp').rglob('*.py') if p.name != '_modidx.py'
+                 and (p.name != '__init__.py' or p.relative_to(root) in exported)}
     for path in sorted(committed.keys() - exported.keys()): yield f'{path} comes from no notebook'
     for path in sorted(exported.keys() - committed.keys()): yield f'{path} has not been exported'
     for path in sorted(exported.keys() & committed.keys()):

@@ -2,7 +2,7 @@
 from tiny import server  # noqa: F401  a fixture
 
 LONGEST = ('test_critic', 'test_policies', 'test_evaluate', 'test_sandbox', 'test_prepare',
-           'test_endings', 'test_microcode', 'test_distributed', 'test_models', 'test_config',
+           'test_endings', 'test_doors', 'test_microcode', 'test_distributed', 'test_models', 'test_config',
            'test_mlflow_run', 'test_secrets', 'test_resume', 'test_generate', 'test_validate')
 
 

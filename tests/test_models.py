@@ -1,26 +1,17 @@
 """Folders of other people in the commands: what opens is asked as its maker did, what does not is a line."""
-import gzip
 import json
-import sys
 
 import pytest
 import torch
 from commands import run
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import (AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig,
-                          LlamaForCausalLM, PreTrainedTokenizerFast)
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from wmtp.config.load import project_root
 from wmtp.core import seed_everything
 from wmtp.data.tokenizer import load_tokenizer
-from wmtp.evaluation.generate import generate
-from wmtp.models.lora import add_lora, merge_lora, save_lora
-from wmtp.models.mtp import MetaLlamaMTPAdapter
 from wmtp.pipelines.setup import tiny_settings
-
-sys.path.insert(0, str(project_root()/'scripts'))
-from export_llama import export  # noqa: E402
 
 MICROCODE = project_root()/'storage/datasets/microcode'
 BOS, EOS, TURN = '<s>', '</s>', '<turn>'
@@ -124,40 +115,3 @@ def test_a_critic_needs_no_padding_token(tmp_path):
         'critic', tmp_path/'run', 'training.max_steps=1', 'training.eval_max_batches=1', 'critic.lm_coef=0',
         'report.n_examples=0', f'models.value_model.backbone_path={tmp_path}/llama'))
     assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope='module')
-def adapter(tmp_path_factory):
-    "A random policy with four heads, its LoRA, and the two as one model."
-    folder, tokenizer = tmp_path_factory.mktemp('policy'), load_tokenizer(MICROCODE/'tokenizer.model')
-    seed_everything(0)
-    MetaLlamaMTPAdapter.micro(tokenizer.vocab_size, dim=48, hidden_dim=64).save_pretrained(folder/'base')
-    policy = add_lora(MetaLlamaMTPAdapter.from_pretrained(folder/'base').eval(), rank=4, alpha=16.)
-    for name, p in policy.named_parameters():
-        if 'lora_B' in name: torch.nn.init.normal_(p, std=.1)
-    save_lora(policy, folder/'lora')
-    tokenizer.save(folder/'lora')
-    return folder, tokenizer, merge_lora(policy)
-
-
-@pytest.mark.parametrize('head', [1, 3])
-def test_an_exported_head_is_the_policys(head, adapter, tmp_path):
-    "Other people's code gives the logits of the head, and with head 1 the same texts."
-    folder, tokenizer, policy = adapter
-    export(folder/'lora', head, tmp_path/'llama', folder/'base')
-    llama = AutoModelForCausalLM.from_pretrained(tmp_path/'llama').eval()
-    assert type(llama) is LlamaForCausalLM
-    ids = torch.randint(tokenizer.vocab_size, (2, 60))
-    with torch.no_grad():
-        ours = policy(ids, return_all_heads=True)[:, :, head - 1]
-        torch.testing.assert_close(llama(ids).logits, ours, rtol=1e-4, atol=1e-4)
-    if head > 1: return
-    lines = gzip.open(MICROCODE/'problems.jsonl.gz', 'rt').readlines()
-    prompts = [json.loads(line)['instruction'] + '\n' for line in lines[:20]]
-    words = AutoTokenizer.from_pretrained(tmp_path/'llama')
-    for prompt, ours in zip(prompts, generate(policy, tokenizer, prompts, 12), strict=True):
-        ids = words(prompt, return_tensors='pt')['input_ids']
-        assert ids.tolist() == [[*tokenizer.prefix_ids, *tokenizer.encode(prompt)]]
-        assert words.decode(ids[0], skip_special_tokens=True) == prompt
-        theirs = llama.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1]:].tolist()
-        assert [i for i in theirs if i != tokenizer.eos_id] == ours.ids # a random policy's are often no UTF-8

@@ -187,6 +187,7 @@ def save_pretrained(self:MetaLlamaMTPAdapter,
 def from_pretrained(cls:MetaLlamaMTPAdapter,
     folder, # written by `save_pretrained`
     dtype:torch.dtype|None=None, # of the weights in memory; None = as it was when saved
+    **kwargs, # of Hugging Face's from_pretrained; the configuration is that of the folder
 ) -> MetaLlamaMTPAdapter: # in evaluation mode, like every Hugging Face model
     "The policy saved in `folder`; a folder that does not hold exactly its weights is an `InputError`."
     folder = Path(folder)
@@ -196,8 +197,8 @@ def from_pretrained(cls:MetaLlamaMTPAdapter,
     stored = stored_tensors(folder)
     check_tensors(stored, promised_shapes(cls, config), folder)
     load = super(MetaLlamaMTPAdapter, cls).from_pretrained
-    with silence_transformers():
-        model = load(folder, config=config, dtype=dtype or 'auto', local_files_only=True)
+    own = {'config': config, 'dtype': dtype or 'auto', 'local_files_only': True}
+    with silence_transformers(): model = load(folder, **kwargs | own)
     report_dtypes(stored, model.state_dict(), folder)
     return model
 
