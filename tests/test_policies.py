@@ -155,7 +155,7 @@ def journal(folder):
 
 @pytest.mark.parametrize('arm', ['critic', 'lora', 'verifiable', 'rho1'])
 def test_two_processes_make_the_run_of_one(arm, given, tmp_path):
-    "The gradient of step 1 to 1e-6, the losses of 20 steps to 1e-5; each has a share, and all leave the group."
+    "The gradient of step 1 to 1e-6, the losses of 20 steps to 1e-5; each has a share, and all leave it."
     import torch
     special = {'critic': ('critic', []), 'lora': ('baseline', lora(given[0]))}
     name, own = special.get(arm) or settings_of(arm, given[0])
