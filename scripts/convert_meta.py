@@ -19,14 +19,14 @@ line and exit code 2, and nothing is left behind.
 import argparse
 import sys
 
+from wmtp.cli import Arguments, guarded
 from wmtp.convert.meta import SHARD_BYTES, convert_from_meta, convert_to_meta
 from wmtp.core import InputError
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.runtime.output import say
 
 
-def main():
-    keep_writing()
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    p = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('source', metavar='SOURCE', help='the folder to read')
     p.add_argument('target', metavar='TARGET', help='the folder to make')
     p.add_argument('--back', action='store_true', help='from a model folder to the files Meta publishes')
@@ -40,20 +40,19 @@ def main():
                    help="longest row; Meta's files do not say (default 4096)")
     p.add_argument('--shard-gb', type=float, default=SHARD_BYTES / 1e9, metavar='X',
                    help='size of one weight file (default 2)')
-    a = p.parse_args()
+    return p
+
+
+def convert(a, stop):
     if a.back and (a.tokenizer or a.origin or a.rope_theta):
-        p.error('--back takes no other options; the folder says everything')
-    if a.shard_gb <= 0: p.error(f'--shard-gb is {a.shard_gb}; wanted a size above 0')
-    try:
-        if a.back: hashes = convert_to_meta(a.source, a.target)
-        else:
-            record = convert_from_meta(a.source, a.target, a.tokenizer, a.origin, a.rope_theta, a.max_seq_len,
-                                       int(a.shard_gb * 1e9))
-            hashes = record['files']
-            say(f"{record['n_parameters']:,} parameters, {record['dtype']}, unchanged")
-    except InputError as e:
-        warn(e)
-        return 2
+        raise InputError('--back takes no other options; the folder says everything')
+    if a.shard_gb <= 0: raise InputError(f'--shard-gb is {a.shard_gb}; wanted a size above 0')
+    if a.back: hashes = convert_to_meta(a.source, a.target)
+    else:
+        record = convert_from_meta(a.source, a.target, a.tokenizer, a.origin, a.rope_theta, a.max_seq_len,
+                                   int(a.shard_gb * 1e9))
+        hashes = record['files']
+        say(f"{record['n_parameters']:,} parameters, {record['dtype']}, unchanged")
     for name, digest in hashes.items(): say(f'{digest[:16]}  {name}')
     if not a.back:
         say(f'next: python scripts/slice_model.py {a.target} TARGET for a small one, '
@@ -61,4 +60,4 @@ def main():
     return 0
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), convert))

@@ -11,39 +11,37 @@ import sys
 
 import torch
 
+from wmtp.cli import Arguments, guarded
 from wmtp.config.load import load_config, project_root, resolve_path
-from wmtp.core import InputError, derive_seed, state_mask
+from wmtp.core import derive_seed, state_mask
 from wmtp.models.mtp import MetaLlamaMTPAdapter
 from wmtp.pipelines.policy import policy_nll
 from wmtp.pipelines.report import colour_program
 from wmtp.pipelines.rho1 import open_reference
 from wmtp.pipelines.setup import prepare_run
 from wmtp.pipelines.verifiable import open_weighing_critic
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.runtime.output import say
 from wmtp.value_weighting.td_error import compute_td_errors
 
 
-def main():
-    keep_writing()
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    parser = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--critic', default='storage/checkpoints/critic_local',
                         help='a critic: folder of a run or checkpoint')
     parser.add_argument('--policy', default='storage/models/micro-policy', help='an MTP network')
     parser.add_argument('--reference', default='storage/models/micro-reference', help='a reference')
     parser.add_argument('--programs', type=int, default=160,
                         help='held-out programs to read, drawn by a hash of their names')
-    args = parser.parse_args()
-    try:
-        settings = [f'models.value_model.checkpoint_path={args.critic}', 'mlflow.enabled=false',
-                    'runtime.dtype=float32']
-        setup = prepare_run(load_config(None, settings, 'verifiable'))
-        critic, about = open_weighing_critic(setup)
-        policy = MetaLlamaMTPAdapter.from_pretrained(resolve_path(args.policy)).eval()
-        score = open_reference(resolve_path(args.reference), setup.tokenizer, torch.float32, 'cpu')
-    except InputError as e:
-        warn(f'credit_study: error: {e}')
-        return 2
+    return parser
+
+
+def read_programs(args, stop):
+    settings = [f'models.value_model.checkpoint_path={args.critic}', 'mlflow.enabled=false',
+                'runtime.dtype=float32']
+    setup = prepare_run(load_config(None, settings, 'verifiable'))
+    critic, about = open_weighing_critic(setup)
+    policy = MetaLlamaMTPAdapter.from_pretrained(resolve_path(args.policy)).eval()
+    score = open_reference(resolve_path(args.reference), setup.tokenizer, torch.float32, 'cpu')
     order = sorted(range(len(setup.valid)),
                    key=lambda i: derive_seed('study', setup.valid.rows[i]['task_id']))[:args.programs]
     programs = []
@@ -67,6 +65,7 @@ def main():
     target.write_text(json.dumps({'critic': {k: about[k] for k in ('class_prior', 'step')},
                                   'programs': programs}, separators=(',', ':')) + '\n', encoding='utf-8')
     say(f'{len(programs)} programs: {target}')
+    return 0
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), read_programs))

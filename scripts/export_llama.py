@@ -15,13 +15,14 @@ import tempfile
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, GenerationConfig
 
+from wmtp.cli import Arguments, guarded
 from wmtp.convert.llama import mtp_to_llama
 from wmtp.convert.meta import new_folder
 from wmtp.core import InputError
 from wmtp.data.tokenizer import load_tokenizer
 from wmtp.models.causal_lm import open_causal_lm
 from wmtp.pipelines.evaluate import find_model
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.runtime.output import say
 
 
 def export(checkpoint, head, target, base=None):
@@ -46,20 +47,19 @@ def save_tokenizer(tokenizer, folder):
     theirs.backend_tokenizer.post_processor = TemplateProcessing(single=f'{bos[0]} $A', special_tokens=[bos])
     theirs.save_pretrained(folder)
 
-def main():
-    keep_writing()
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    p = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--checkpoint', required=True, metavar='PATH', help='a policy, its LoRA, or a run')
     p.add_argument('--head', type=int, default=1, metavar='K', help='which one, from 1 (default: 1)')
     p.add_argument('--out', required=True, metavar='DIR', help='folder to make')
     p.add_argument('--base', metavar='PATH', help='the policy under a LoRA (default: as recorded)')
-    a = p.parse_args()
-    try: n = export(a.checkpoint, a.head, a.out, a.base)
-    except InputError as e:
-        warn(e)
-        return 2
+    return p
+
+
+def export_head(a, stop):
+    n = export(a.checkpoint, a.head, a.out, a.base)
     say(f'{n:,} parameters in {a.out}; open it with transformers.AutoModelForCausalLM')
     return 0
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), export_head))

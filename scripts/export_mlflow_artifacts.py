@@ -11,23 +11,22 @@ arguments or no such run.
 import argparse
 import sys
 
-from wmtp.core import InputError, RunError
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.cli import Arguments, guarded
+from wmtp.runtime.output import say
 
 
-def main():
-    keep_writing()
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    parser = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--run', required=True, metavar='ID|URI', help='the id of a run, or runs:/ID')
     parser.add_argument('--out', required=True, metavar='DIR', help='the folder to make')
-    args = parser.parse_args()
+    return parser
+
+
+def export(args, stop):
     from wmtp.pipelines.setup import mlflow_place
     from wmtp.runtime.export import export_run
-    try: say(f'exported: {export_run(args.run, args.out, mlflow_place(None)[0])}')
-    except (InputError, RunError) as e:
-        warn(f'export_mlflow_artifacts: error: {e}')
-        return 2 if isinstance(e, InputError) else 1
+    say(f'exported: {export_run(args.run, args.out, mlflow_place(None)[0])}')
+    return 0
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), export))

@@ -15,14 +15,15 @@ from statistics import mean
 import numpy as np
 import torch
 
-from wmtp.core import InputError, last_true_index
+from wmtp.cli import Arguments, guarded
+from wmtp.core import last_true_index
 from wmtp.data.schema import problem_id
 from wmtp.evaluation.credit_metrics import compute_mask_metrics, gather_programs
 from wmtp.explain import load_critic
 from wmtp.pipelines.critic import critic_metrics, predict_values, with_truth
 from wmtp.pipelines.setup import read_programs
 from wmtp.runtime.checkpoint import replace_text
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.runtime.output import say
 from wmtp.value_weighting.td_error import compute_td_errors
 
 
@@ -62,23 +63,21 @@ def judge(critics, data, thresholds):
     return {name: None if x != x else round(float(x), 4) for name, x in metrics.items()}
 
 
-def main():
-    keep_writing()
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+def make_parser():
+    parser = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--critic', nargs='+', required=True, metavar='PATH', help='a run, or a checkpoint')
     parser.add_argument('--data', type=Path, required=True, metavar='FILE', help='.jsonl or .jsonl.gz')
     parser.add_argument('--thresholds', type=float, nargs='+', default=[-.1, -.2, -.4], metavar='TD')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
-    args = parser.parse_args()
-    try:
-        metrics = judge([*map(load_critic, args.critic)], args.data, args.thresholds)
-    except InputError as e:
-        warn(f'judge_critic: error: {e}')
-        return 2
+    return parser
+
+
+def judge_and_write(args, stop):
+    metrics = judge([*map(load_critic, args.critic)], args.data, args.thresholds)
     args.out.mkdir(parents=True, exist_ok=True)
     replace_text(args.out/'summary.json', json.dumps({'metrics': metrics}, indent=1) + '\n')
     say(f"{args.out}: pairwise {metrics['value/pairwise_last']}")
+    return 0
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), judge_and_write))

@@ -12,14 +12,14 @@ import json
 import sys
 from pathlib import Path
 
+from wmtp.cli import Arguments, guarded
 from wmtp.config.load import project_root
-from wmtp.core import InputError
 from wmtp.evaluation.benchmarks import read_lines
 from wmtp.evaluation.samples import labelled_samples
 from wmtp.microcode.problems import make_problems
 from wmtp.microcode.siblings import instruction_twin_rows
 from wmtp.runtime.checkpoint import replace_text
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.runtime.output import say
 
 
 def shipped(split): return read_lines(project_root()/'storage'/'datasets'/'microcode'/f'{split}.jsonl.gz')
@@ -35,26 +35,24 @@ def new_rows(args, rows):
     return new
 
 
-def main():
-    keep_writing()
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+def make_parser():
+    parser = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--split', choices=('train', 'valid'), default='train', help='rows and problems')
     parser.add_argument('--siblings', action='store_true', help='instruction twins of the split too')
     parser.add_argument('--own', type=Path, metavar='EVALUATION', help="a policy's programs too")
     parser.add_argument('--only-new', action='store_true', help='without the rows of the split')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
-    args = parser.parse_args()
-    try:
-        rows = shipped(args.split)
-        new = new_rows(args, rows)
-    except InputError as e:
-        warn(f'make_critic_data: error: {e}')
-        return 2
+    return parser
+
+
+def write_rows(args, stop):
+    rows = shipped(args.split)
+    new = new_rows(args, rows)
     rows = new if args.only_new else rows + new
     args.out.mkdir(parents=True, exist_ok=True)
     replace_text(args.out/'rows.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
     say(f'{args.out}: {len(rows)} rows, {len(new)} of them new')
+    return 0
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), write_rows))

@@ -15,35 +15,36 @@ import shutil
 import sys
 from importlib import import_module
 
-from wmtp.cli import closing_lines
+from wmtp.cli import Arguments, closing_lines, guarded
 from wmtp.config.load import load_config, project_root
-from wmtp.core import InputError
 from wmtp.runtime.checkpoint import MANIFEST, write_folder
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.runtime.output import say
 
+FROM_SCRATCH = ['models.policy.path=null', 'training.learning_rate=2e-3']
 MODELS = {  # name -> the run that trains it, and what differs from its local configuration
     'critic': ('critic', []),
     'policy': ('baseline',
-               ['training.max_steps=1200', 'training.eval_every_steps=300', 'checkpoint.save_every_steps=300',
+               [*FROM_SCRATCH, 'data.packing=true', 'training.max_steps=1200',
+                'training.eval_every_steps=300', 'checkpoint.save_every_steps=300',
                 'training.lr_warmup_steps=60', 'runtime.seed=10']),
     'reference': ('baseline',
-                  ['models.policy.dim=96', 'models.policy.n_layers=4', 'models.policy.hidden_dim=256',
-                   'models.policy.n_future_tokens=1',
+                  [*FROM_SCRATCH, 'models.policy.dim=96', 'models.policy.n_layers=4',
+                   'models.policy.hidden_dim=256', 'models.policy.n_future_tokens=1',
                    'training.max_steps=500', 'training.eval_every_steps=250',
-                   'checkpoint.save_every_steps=250', 'runtime.seed=100']),
+                   'checkpoint.save_every_steps=250', 'training.lr_warmup_steps=40', 'runtime.seed=100']),
 }
 
 
 def place(name): return project_root()/'storage'/'models'/f'micro-{name}'
 
 
-def make(name, settings):
+def make(name, settings, stop):
     "Train one micro model and put its best checkpoint in its place, instead of what stood there."
     run, own = MODELS[name]
     folder = project_root()/'storage'/'checkpoints'/f'micro_{name}'
     cfg = load_config(None, [*own, 'mlflow.enabled=false', f'checkpoint.save_dir={folder}', *settings], run)
     train = getattr(import_module(f'wmtp.pipelines.{run}'), f'run_{run}')
-    summary = train(cfg, 'auto', log=say).summary
+    summary = train(cfg, 'auto', stop, log=say).summary
     best = summary.pop('checkpoint')['best']
 
     def fill(part):
@@ -55,22 +56,20 @@ def make(name, settings):
     shutil.rmtree(folder, ignore_errors=True) # or --force would find it finished
 
 
-def main():
-    keep_writing()
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    parser = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', choices=MODELS, help='make one of them')
     parser.add_argument('--force', action='store_true', help='make anew what is there')
     parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[],
                         help='change single keys of the runs')
-    args = parser.parse_args()
-    try:
-        for name in [args.only] if args.only else MODELS:
-            if args.force or not place(name).exists(): make(name, args.set)
-            else: say(f'{place(name)} is there; --force makes it anew')
-    except InputError as e:
-        warn(f'make_micro_models: error: {e}')
-        return 2
+    return parser
 
 
-if __name__ == '__main__': sys.exit(main())
+def make_missing(args, stop):
+    for name in [args.only] if args.only else MODELS:
+        if args.force or not place(name).exists(): make(name, args.set, stop)
+        else: say(f'{place(name)} is there; --force makes it anew')
+    return 0
+
+
+if __name__ == '__main__': sys.exit(guarded(make_parser(), make_missing))

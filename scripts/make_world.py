@@ -11,11 +11,12 @@ import shutil
 import sys
 from pathlib import Path
 
+from wmtp.cli import Arguments, guarded
 from wmtp.config.load import project_root
 from wmtp.core import InputError
 from wmtp.evaluation.benchmarks import read_lines
 from wmtp.microcode.worlds import make_world, write_world
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.runtime.output import say
 
 
 def regime(text):
@@ -25,28 +26,26 @@ def regime(text):
     return rho, coverage
 
 
-def main():
-    keep_writing()
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    parser = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--world', type=int, required=True, help='its number, from 0')
     parser.add_argument('--regimes', type=regime, nargs='+', required=True, metavar='RHO:COVERAGE')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='a folder that does not exist')
-    args = parser.parse_args()
+    return parser
+
+
+def make(args, stop):
+    if args.out.exists(): raise InputError(f'{args.out} exists already; move it away to make it anew')
+    home = project_root()/'storage'/'datasets'/'microcode'
+    rows = {split: read_lines(home/f'{split}.jsonl.gz') for split in ('train', 'valid', 'test')}
+    world = make_world(rows, read_lines(home/'problems.jsonl.gz'), args.world)
     part = args.out.with_name(f'.part-{args.out.name}')
-    try:
-        if args.out.exists(): raise InputError(f'{args.out} exists already; move it away to make it anew')
-        home = project_root()/'storage'/'datasets'/'microcode'
-        rows = {split: read_lines(home/f'{split}.jsonl.gz') for split in ('train', 'valid', 'test')}
-        world = make_world(rows, read_lines(home/'problems.jsonl.gz'), args.world)
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        write_world(world, part, args.regimes)
-        part.rename(args.out)
-    except InputError as e:
-        warn(f'make_world: error: {e}')
-        return 2
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    write_world(world, part, args.regimes)
+    part.rename(args.out)
     say(f'{args.out}: world {args.world}, {len(world.right)} studied problems, {len(args.regimes)} regimes')
+    return 0
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), make))

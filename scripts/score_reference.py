@@ -9,28 +9,26 @@ The file belongs to the training data, tokenizer and length limit it was made wi
 import argparse
 import sys
 
+from wmtp.cli import Arguments, guarded
 from wmtp.config.load import load_config
-from wmtp.core import InputError
 from wmtp.pipelines.rho1 import score_training_data
 from wmtp.pipelines.setup import prepare_run
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.runtime.output import say
 
 
-def main():
-    keep_writing()
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    parser = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('file', help='where the losses go, ending in .safetensors')
     parser.add_argument('--config', metavar='FILE|NAME',
                         help='a configuration of wmtp_rho1 with models.reference.path (default: rho1_local)')
     parser.add_argument('--set', metavar='KEY=VALUE', nargs='+', default=[], help='change single keys')
-    args = parser.parse_args()
-    try:
-        cfg = load_config(args.config, [*args.set, 'mlflow.enabled=false'], 'rho1')
-        say(f"{score_training_data(prepare_run(cfg, say), args.file)} programs scored: {args.file}")
-    except InputError as e:
-        warn(f'score_reference: error: {e}')
-        return 2
+    return parser
 
 
-if __name__ == '__main__': sys.exit(main())
+def score(args, stop):
+    cfg = load_config(args.config, [*args.set, 'mlflow.enabled=false'], 'rho1')
+    say(f"{score_training_data(prepare_run(cfg, say), args.file)} programs scored: {args.file}")
+    return 0
+
+
+if __name__ == '__main__': sys.exit(guarded(make_parser(), score))

@@ -19,10 +19,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from wmtp.cli import Arguments, guarded
 from wmtp.convert.meta import new_folder
 from wmtp.convert.slice import slice_mtp
-from wmtp.core import InputError
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.runtime.output import say
 
 SIZES = {'dim': 'width of the hidden state', 'n-layers': 'all blocks, those of the heads among them',
          'n-heads': 'of attention', 'n-kv-heads': 'groups of keys and values',
@@ -30,23 +30,21 @@ SIZES = {'dim': 'width of the hidden state', 'n-layers': 'all blocks, those of t
          'n-future-tokens': 'heads for future tokens', 'max-seq-len': 'longest row'}
 
 
-def main():
-    keep_writing()
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    p = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('source', metavar='SOURCE', help='folder of the big policy')
     p.add_argument('target', metavar='TARGET', help='folder to make')
     for name, meaning in SIZES.items(): p.add_argument(f'--{name}', type=int, metavar='N', help=meaning)
-    a = p.parse_args()
+    return p
+
+
+def slice_folder(a, stop):
     sizes = {name.replace('-', '_'): getattr(a, name.replace('-', '_')) for name in SIZES}
-    try:
-        policy = slice_mtp(a.source, **sizes)
-        with new_folder(a.target) as part:
-            policy.save_pretrained(part)
-            tokenizer_files = [file for file in Path(a.source).glob('tokenizer*') if file.is_file()]
-            for file in tokenizer_files: shutil.copyfile(file, part/file.name)
-    except InputError as e:
-        warn(e)
-        return 2
+    policy = slice_mtp(a.source, **sizes)
+    with new_folder(a.target) as part:
+        policy.save_pretrained(part)
+        tokenizer_files = [file for file in Path(a.source).glob('tokenizer*') if file.is_file()]
+        for file in tokenizer_files: shutil.copyfile(file, part/file.name)
     facts = policy.describe()
     say(json.dumps({name: facts[name] for name in [*sizes, 'dtype']}))
     say(f"{facts['n_parameters']:,} parameters in {a.target}"
@@ -54,4 +52,4 @@ def main():
     return 0
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), slice_folder))
