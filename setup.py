@@ -20,7 +20,7 @@ setup(
     long_description_content_type='text/markdown',
     packages=packages + ['wmtp.configs'] + vendored,
     package_dir={'wmtp.configs': 'configs', 'wmtp.vendor': 'vendor'},
-    package_data={'wmtp.configs': ['*.yaml', '*/*.yaml'], 'wmtp.vendor': ['**/*.md']},
+    package_data={'wmtp': ['web/*'], 'wmtp.configs': ['*.yaml', '*/*.yaml'], 'wmtp.vendor': ['**/*.md']},
     install_requires=shlex.split(s['requirements']),
     extras_require={'dev': shlex.split(s['dev_requirements'])},
     entry_points={'console_scripts': shlex.split(s['console_scripts'])},

@@ -112,11 +112,12 @@ def figure_html(
 
 # %% ../nbs/5_training/54a_figures.ipynb #7e5fb812
 STYLE = (
+    ':root{color-scheme:light dark}'
     'body{font:15px/1.5 system-ui,sans-serif;max-width:62em;margin:2em auto;padding:0 1em;'
-    'color:#222;background:#fff}'
-    'table{border-collapse:collapse}td,th{padding:.15em .8em;border-bottom:1px solid #ddd;text-align:left}'
+    'color:light-dark(#222,#ddd);background:light-dark(#fff,#16181b)}img{background:#fff}'
+    'table{border-collapse:collapse}td,th{padding:.15em .8em;border-bottom:1px solid #8885;text-align:left}'
     'figure{display:inline-block;margin:.5em;max-width:26em;vertical-align:top}'
-    'figcaption{font-size:13px;color:#555}')
+    'figcaption{font-size:13px;opacity:.75}')
 
 def table_html(
     rows, # (name, number or text) pairs

@@ -22,7 +22,7 @@ from ..figures import plot_by_position, plot_curves, plot_reliability
 from ..losses.value_loss import compute_lm_loss, critic_counts, critic_loss, lm_states, prob_values
 from ..models.value_model import ValueModel
 from .handoff import save_model
-from .report import choose_examples, colour_program, run_report
+from .report import choose_examples, colour_program, explore_programs, run_report
 from .run import Recipe, RunResult, train_and_report
 from .setup import Programs, RunSetup, prepare_run
 from ..runtime.distributed import share_work
@@ -176,6 +176,7 @@ def critic_report(
     programs:Programs,
     predictions:tuple, # from `predict_values`
     coloured:list, # [ColouredProgram]
+    explorer=None, # from `explore_programs`
 ) -> str: # a whole page
     "The HTML page of a critic's run."
     index, values, masks = predictions
@@ -193,7 +194,7 @@ def critic_report(
                ('When does it know? Mean value along correct and incorrect programs.',
                 plot_by_position(counted, outcomes))]
     headlines = [(name, metrics[name]) for name in HEADLINE_METRICS if name in metrics]
-    return run_report(title, headlines, figures, coloured)
+    return run_report(title, headlines, figures, coloured, explorer)
 
 # %% ../../nbs/6_runs/60_critic.ipynb #34583290
 def load_critic(setup:RunSetup, folder) -> ValueModel: # in training mode, frozen as it was
@@ -211,7 +212,9 @@ def critic_recipe(setup:RunSetup) -> Recipe:
         return predict_values(model, valid, t.tokens_per_batch, setup.device, setup.dtype, t.eval_max_batches)
     def report(model, predictions, metrics, journal, title):
         coloured = colour_values(valid, predictions, cfg.report.n_examples, gamma)
-        return coloured, critic_report(title, metrics, journal, valid, predictions, coloured)
+        explorer = explore_programs(valid, predictions, gamma) if probabilities else None
+        page = critic_report(title, metrics, journal, valid, predictions, coloured, explorer)
+        return coloured, page
     return Recipe(
         make=partial(make_critic, setup), load=partial(load_critic, setup), save=partial(save_model, setup),
         metadata=lambda model: model.describe() | {'gamma': gamma}, loss=loss, counts=counts, read=read,
