@@ -6,7 +6,7 @@
 
 Each is the best checkpoint of a run, without the optimizer's state, with the run's numbers in summary.json
 beside it. Critic and policy are tracked: they are what one plays with before training anything. The critic
-has the settings of wmtp_critic and takes as long; the policy takes a quarter of an hour. What was stopped
+has the settings of wmtp_critic and takes as long; the policy takes ten minutes. What was stopped
 goes on when called again. To cut a micro model out of a big one instead, see scripts/slice_model.py.
 """
 import argparse

@@ -248,8 +248,8 @@ TINY_TRAINING = ('data.valid=null', 'training.tokens_per_batch=1000', 'training.
                  'training.eval_every_steps=4', 'training.eval_max_batches=8', 'training.lr_warmup_steps=1')
 TINY_CRITIC = ('models.value_model.hidden_size=32', 'models.value_model.n_layers=2',
                'models.value_model.intermediate_size=64', 'critic.lm_layer=1')
-TINY_POLICY = ('models.policy.dim=32', 'models.policy.n_layers=5', 'models.policy.n_heads=2',
-               'models.policy.hidden_dim=64')
+TINY_POLICY = ('models.policy.path=null', 'models.policy.dim=32', 'models.policy.n_layers=5',
+               'models.policy.n_heads=2', 'models.policy.hidden_dim=64')
 TINY_EVALUATION = ('benchmark.name=microcode-valid', 'benchmark.max_tasks=12', 'benchmark.pass_at=1 2',
                    'generation.n_samples=2', 'generation.batch_size=4', 'generation.temperature=.3',
                    'generation.max_new_tokens=120', 'sandbox.workers=2')
