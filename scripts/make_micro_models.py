@@ -4,9 +4,9 @@
     python scripts/make_micro_models.py --only reference     # what wmtp_rho1 needs, three minutes
     python scripts/make_micro_models.py --only critic --force --set runtime.seed=1
 
-Each is the best checkpoint of a run, without the optimizer's state, with the run's numbers in summary.json
-beside it. Critic and policy are tracked: they are what one plays with before training anything. The critic
-has the settings of wmtp_critic and takes as long; the policy takes ten minutes. What was stopped
+Each is the best checkpoint of a run with its card, without the optimizer's state, with the run's numbers in
+summary.json beside it. Critic and policy are tracked: they are what one plays with before training anything.
+The critic has the settings of wmtp_critic and takes as long; the policy takes ten minutes. What was stopped
 goes on when called again. To cut a micro model out of a big one instead, see scripts/slice_model.py.
 """
 import argparse

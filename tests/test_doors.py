@@ -1,11 +1,13 @@
 """Models that runs have trained, opened by transformers alone: Auto classes, and exported Llamas."""
 import gzip
 import json
+import re
 import sys
 
 import pytest
 import torch
 from commands import run
+from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import wmtp.models  # noqa: F401  registers our classes
@@ -15,7 +17,7 @@ from wmtp.evaluation.generate import generate
 from wmtp.models.causal_lm import open_causal_lm
 from wmtp.models.value_model import ValueModel
 from wmtp.pipelines.setup import tiny_settings
-from wmtp.runtime.checkpoint import read_names
+from wmtp.runtime.checkpoint import read_manifest, read_names
 
 sys.path.insert(0, str(project_root()/'scripts'))
 from export_llama import export  # noqa: E402
@@ -93,3 +95,17 @@ def test_an_exported_head_is_the_policys(kind, head, trained, tmp_path):
         assert words.decode(ids[0], skip_special_tokens=True) == prompt
         theirs = llama.generate(ids, max_new_tokens=N_NEW, do_sample=False)[0, ids.shape[1]:].tolist()
         assert [i for i in theirs if i != tokenizer.eos_id] == own.ids
+
+
+def test_every_checkpoint_has_a_card(trained):
+    "The Hub's reader takes it, and what it says about opening the folder works, word for word."
+    for kind, folder in trained.items():
+        card = ModelCard.load(folder/'README.md')
+        assert 'README.md' in read_manifest(folder)
+        assert card.data.license == ('other' if kind == 'lora' else 'apache-2.0'), kind
+        assert 'head 1 ' in card.text or kind == 'critic'
+        code = re.search(r'```python\n(.*?)```', card.text, re.S)[1]
+        names = {'FOLDER': folder, 'BASE': trained['policy']}
+        exec(code, names)
+        assert type(names['critic' if kind == 'critic' else 'policy']).__module__.startswith('wmtp.models')
+        assert names['tokenizer'].encode('return')

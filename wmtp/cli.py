@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ABOUT', 'MICRO', 'META', 'EXAMPLES', 'NEXT', 'examples', 'help_text', 'Arguments', 'make_parser', 'metric_line',
-           'critic_lines', 'policy_lines', 'evaluation_lines', 'closing_lines', 'lowest', 'program_text', 'show_run',
-           'show_warning', 'run_command', 'ending', 'guarded', 'main', 'critic', 'baseline', 'verifiable', 'rho1',
-           'evaluate', 'show_environment', 'command_line']
+           'evaluation_lines', 'closing_lines', 'lowest', 'program_text', 'show_run', 'show_warning', 'run_command',
+           'ending', 'guarded', 'main', 'critic', 'baseline', 'verifiable', 'rho1', 'evaluate', 'show_environment',
+           'command_line']
 
 # %% ../nbs/6_runs/81_cli.ipynb #6a10e276
 import argparse
@@ -20,6 +20,7 @@ from functools import partial
 from importlib import import_module, metadata
 
 from .runtime.interrupt import Interrupted, StopSignals
+from .runtime.model_card import figure_text, headline_figures
 from .runtime.output import keep_writing, say, visible, warn
 
 # %% ../nbs/6_runs/81_cli.ipynb #e5534186
@@ -140,36 +141,8 @@ def metric_line(
     *baselines, # (label, number): what it must be read against
 ) -> str:
     "A metric beside the numbers it must be read against."
-    text = lambda x: '   -' if x is None else f'{x:.3f}'
-    return f"  {name:36} {text(number)}" + ''.join(f"   {label} {text(x)}" for label, x in baselines)
-
-def critic_lines(m) -> list[str]:
-    "The numbers of a critic."
-    return [metric_line('pairwise accuracy, last state', m('value/pairwise_last'),
-                        ('length only', m('value/pairwise_length_only')),
-                        ('prompt only', m('value/pairwise_prompt_only'))),
-            metric_line('pairwise accuracy, mean state', m('value/pairwise_mean')),
-            metric_line('Brier score of all states', m('value/brier'), ('ECE', m('value/ece')),
-                        ('AUROC', m('value/auroc'))),
-            metric_line('explained variance', m('value/explained_variance'),
-                        ('prompt-only ceiling', m('value/explained_variance_ceiling'))),
-            metric_line('bug among the 3 lowest td before EOS', m('credit/bug_hit_open@3'),
-                        ('chance', m('credit/bug_chance_open@3')), ('EOS counted', m('credit/bug_hit@3'))),
-            metric_line('bug is the lowest td before EOS', m('credit/bug_hit_open@1'),
-                        ('chance', m('credit/bug_chance_open@1')), ('EOS counted', m('credit/bug_hit@1')))]
-
-# %% ../nbs/6_runs/81_cli.ipynb #2acddfb2
-def policy_lines(m) -> list[str]:
-    "The numbers of a policy."
-    heads = [(f'head {k}', m(f'valid/head{k}_loss')) for k in range(1, 9)
-             if m(f'valid/head{k}_loss') is not None]
-    return [metric_line('loss on correct programs, nats/token', m('valid/loss'), *heads),
-            metric_line('head 1 on incorrect programs', m('valid/incorrect_head1_loss')),
-            metric_line('takes the right turn at the mistake', m('policy/fork_accuracy'), ('coin', .5)),
-            metric_line('mass on the wrong turn', m('policy/fork_mass'),
-                        ('margin in nats', m('policy/fork_margin'))),
-            metric_line('correct program is more likely', m('policy/pairwise_logp'),
-                        ('length only', m('policy/pairwise_length_only')))]
+    beside = ''.join(f"   {label} {figure_text(x)}" for label, x in baselines)
+    return f"  {name:36} {figure_text(number)}{beside}"
 
 def evaluation_lines(summary:dict) -> list[str]:
     "The numbers of an evaluation."
@@ -188,16 +161,16 @@ def evaluation_lines(summary:dict) -> list[str]:
     if warning: lines.append(f'  warning: {warning}')
     return [*lines, f"  {'failures':36} {failures or 'none'}"]
 
-# %% ../nbs/6_runs/81_cli.ipynb #cf284bd1
+# %% ../nbs/6_runs/81_cli.ipynb #2acddfb2
 def closing_lines(
     summary:dict, # the content of summary.json
 ) -> list[str]:
     "The numbers that matter, each beside its baseline."
     if summary['run'] == 'evaluate': return evaluation_lines(summary)
-    lines = critic_lines if summary['run'] == 'critic' else policy_lines
     return [f"{summary['run']}: {summary['steps']} steps in {summary['wall_s']:.0f} s, "
             f"{summary['tokens_per_s']:.0f} tokens/s, held-out problems:",
-            *lines(summary['metrics'].get)]
+            *(metric_line(words, number, *beside)
+              for words, number, beside in headline_figures(summary['run'], summary['metrics']))]
 
 # %% ../nbs/6_runs/81_cli.ipynb #f80bc1fd
 NEXT = {'critic': 'wmtp_verifiable takes this critic; '

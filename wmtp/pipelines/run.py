@@ -27,6 +27,7 @@ from ..runtime.checkpoint import Checkpoints, finite, read_names, replace_text
 from ..runtime.distributed import broadcast, on_rank0
 from ..runtime.interrupt import Interrupted, StopSignals
 from ..runtime.journal import Tracker, read_journal
+from ..runtime.model_card import model_card
 from ..runtime.resume import prepare_run_folder
 from ..runtime.sharding import hand_out
 from ..runtime.tracking import MLflowCopy
@@ -193,8 +194,9 @@ def train_and_report(
     if resume: model = bring(partial(recipe.load, checkpoint) if checkpoint else recipe.make)
     tracker = Tracker(folder, resumed_rows(checkpoint)) if setup.rank == 0 else None
     about = on_rank0(lambda: setup.metadata() | recipe.metadata(model))
+    card = partial(model_card, config=OmegaConf.to_container(setup.cfg))
     checkpoints = Checkpoints(folder, partial(recipe.save, model), about, to_yaml(setup.cfg),
-                              setup.cfg.checkpoint.keep)
+                              setup.cfg.checkpoint.keep, card)
     with mlflow_copy(setup.cfg, folder, setup.rank, about and run_tags(setup.cfg, about)) as copy:
         trainer = make_trainer(setup, recipe, model, folder, checkpoints, tracker, checkpoint, stop)
         run = judge_best(setup, recipe, trainer.model, trainer.train(), folder, copy and copy.run_id)

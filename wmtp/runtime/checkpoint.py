@@ -267,6 +267,7 @@ class Checkpoints:
     about:dict = field(default_factory=dict) # what the checkpoint is; goes to wmtp.json
     run_yaml:str = '' # the merged configuration; goes to run.yaml
     keep:int = 2 # newest checkpoints kept beside best and last
+    card:Callable|None = None # card(content of wmtp.json) -> README.md
 
     def folder(self, step:int) -> Path:
         "Where the checkpoint of a step is or would be."
@@ -303,6 +304,7 @@ def save(
         text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + '\n'
         (part/'wmtp.json').write_text(text, encoding='utf-8')
         (part/'run.yaml').write_text(self.run_yaml, encoding='utf-8')
+        if self.card: (part/'README.md').write_text(self.card(about), encoding='utf-8')
         save_trainer(part, trainer)
         if also: also(part)
     remove_leftovers(self.save_dir)
