@@ -124,10 +124,34 @@ def test_a_device_in_words_decides_the_exit_code(models, tmp_path):
     done, missing = check('baseline', models['baseline'], '--device-memory', '1MB', tmp_path=tmp_path)
     assert (done.returncode, missing) == (1, ['memory']) and done.stderr.count('\n') == 1
     assert re.search(r'^# NO  memory: 0\.\d+ of 0\.000931 GiB do not fit \(model 0\.', done.stdout, re.M)
-    shared = ['runtime.shard=full', 'mtp.sequential_heads=false']
-    done, missing = check('baseline', models['baseline'] + shared, '--device-memory', '24GB', '--ranks', '8',
-                          tmp_path=tmp_path)
+    done, missing = check('baseline', [*models['baseline'], 'runtime.shard=full'], '--device-memory', '24GB',
+                          '--ranks', '8', tmp_path=tmp_path)
     assert (done.returncode, missing) == (0, []) and 'GiB, each with a share of 8 (model ' in done.stdout
+
+
+SHALLOW = 'models.policy.n_layers=5'  # of Meta's width
+ALL = SHALLOW, 'models.policy.lora.enabled=false'
+AT_SIZE = { # what is asked of 20 GiB a device: run, settings, devices -> exit code, line on memory
+    'all weights': ('baseline', ALL, 1, 1,
+                    r'NO  memory: 25\.7 of 20 GiB do not fit \(model 4\.75, AdamW 9\.49, '),
+    'in shares': ('baseline', (*ALL, 'runtime.shard=full'), 8, 0,
+                  r'ok  memory: 8\.31 of 20 GiB, each with a share of 8 \(model 0\.593, AdamW 1\.19, '),
+    'LoRA and critic': ('verifiable', (SHALLOW,), 1, 0,
+                        r'ok  memory: .* of 20 GiB \(model 2\..*critic 4\.88')}
+
+
+@pytest.mark.parametrize('case', AT_SIZE)
+def test_a_machine_in_words_is_judged_where_neither_weights_nor_data_are(case, tmp_path):
+    name, settings, ranks, code, line = AT_SIZE[case]
+    done, missing = check(name, settings, '--config', name, '--device-memory', '20GiB', '--ranks', ranks,
+                          tmp_path=tmp_path)
+    assert done.returncode == code and re.search(f'^# {line}', done.stdout, re.M), done.stdout + done.stderr
+    assert missing == ['memory'] * code
+    if not (ROOT/'storage'/'models'/'llama-7b-mtp').exists():
+        assert re.search('^# --  models.policy.path: on this machine there is no folder ', done.stdout, re.M)
+    if code:
+        assert re.findall('^#     (--set .*): ', done.stdout, re.M) == [
+            '--set models.policy.lora.enabled=true', '--set runtime.shard=full on 2 devices']
 
 
 def test_going_on_is_checked_too(models, tmp_path):

@@ -143,7 +143,7 @@ def all_weights(bench):
 def shares(bench):
     "The same policy in shares among one process, and the seconds of its checkpoint."
     whole = add_lora(bench.policy(), 64 if not bench.tiny else 4)
-    loop = trainer(bench, whole, 4096, shard=True, changes=('mtp.sequential_heads=false',))
+    loop = trainer(bench, whole, 4096, shard=True, changes=('runtime.shard=full',))
     model, moments = loop.model, named_moments(loop.model, loop.optimizer)
     yield 'a step', bench.share_of_peak(bench.timed(loop.one_step, tokens=4096))
     def seconds(work, *args):

@@ -103,9 +103,6 @@ POLICY_TRAINING = [
     (('data.state_outcome', 'data.labels'),
      lambda state_outcome, labels: state_outcome and labels == 'correct',
      'an outcome that is always the same says nothing; set data.labels=both'),
-    (('runtime.shard', 'mtp.sequential_heads'),
-     lambda shard, sequential: shard == 'full' and sequential,
-     'heads in turn need their parameters whole; set sequential_heads=false'),
 ]
 
 # %% ../../nbs/appendix/config/00d_rules.ipynb #c6f5af46

@@ -133,7 +133,7 @@ def policy_losses(
         trunk_of = lambda k, trunk: trunk.detach() if k and cfg.mtp.detach_heads else trunk
         heads = [lambda trunk, k=k: layout.unpack(model.head_latents(k, trunk_of(k, trunk), **layout.where))
                  for k in range(n_future)]
-        if cfg.mtp.sequential_heads:
+        if cfg.mtp.sequential_heads and cfg.runtime.shard == 'none':
             sums, _ = compute_sequential_mtp_loss(trunk, heads, head_parameters(model), model.output_weight,
                                                   batch.labels, batch.weights, scale)
         else:
