@@ -54,7 +54,7 @@ def program_entry(p:ProgramCredit) -> dict: # JSON-ready
                         'values': [round(v, 4) for v in p.values], 'end': round(p.end, 4)}
 
 # %% ../nbs/5_training/54b_explorer.ipynb #484d0294
-@dataclass
+@dataclass(repr=False)
 class Explorer:
     "Programs to explore; what the sliders show at first is as `wmtp_verifiable` has it."
     programs:list # [ProgramCredit]
@@ -79,6 +79,8 @@ class Explorer:
     def page(self) -> str: # HTML
         "The explorer as a page of its own."
         return TEMPLATES.get_template('frame.html').render(body=self.fragment())
+
+    def __repr__(self): return f'{len(self.programs)} programs to explore'
 
     def _repr_html_(self):
         page = html.escape(self.page(), quote=False).replace("'", '&#39;')
