@@ -27,7 +27,7 @@ from ..core import InputError, file_sha256, quiet
 from ..data.collate import Example, encode_row, encode_rows
 from ..data.row_table import RowTable
 from ..data.sampling import held_out
-from ..data.schema import BadRow, ReadReport, check_row, numbered_lines
+from ..data.schema import BadRow, ReadReport, check_row, file_kind, numbered_lines
 from ..data.tokenizer import Tokenizer
 from .scan import scan_file, usable_lines
 
@@ -45,7 +45,7 @@ def by_appearance(numbers:np.ndarray) -> tuple[np.ndarray, np.ndarray]: # [M]; o
 # %% ../../nbs/appendix/rows/14d_index.ipynb #48115182
 def write_index(path:Path, part:Path, on_bad_row:str, every_row:bool) -> ReadReport:
     "Look at every line of a file and write the files of its index into an empty folder."
-    with path.open('rb') as f: data = part/'rows.jsonl' if f.read(2) == b'\x1f\x8b' else path
+    data = path if file_kind(path) == 'text' else part/'rows.jsonl'
     if data is not path:
         with data.open('wb') as f: f.writelines(line for _, line in numbered_lines(path))
     with ThreadPoolExecutor(1) as pool:
@@ -144,7 +144,7 @@ def build_lock(path:Path):
 
 # %% ../../nbs/appendix/rows/14d_index.ipynb #aa833320
 def open_index(
-    path, # .jsonl or .jsonl.gz
+    path, # .jsonl, .jsonl.gz or .parquet
     on_bad_row:str='error', # error | skip
     every_row:bool=False, # check all texts when the index is made
     index_dir=None, # folder for the index; None = beside the data
