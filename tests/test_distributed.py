@@ -133,6 +133,21 @@ def test_shares_make_the_same_run(server, shares, tmp_path):
     assert_close_runs(tmp_path/'one', shares)
 
 
+def test_whole_weights_are_of_the_best_and_the_last_alone(shares):
+    for step, folder in step_folders(shares).items():
+        assert (folder/'model.safetensors').exists() == (step in (10, 20, 30, 40)), step
+        assert len([*(folder/'trainer'/'shares').iterdir()]) == 2
+
+
+def test_killed_while_a_save_is_written(server, shares, tmp_path):
+    "Rank 0, at a disk operation in the background: the rest goes, and the run ends as if uninterrupted."
+    folder, run = tmp_path/'run', {'ranks': 2, 'n_batches': 157, 'shard': True, 'async_save': True}
+    assert server.run(folder, **run, kill_at=26)[0] == -signal.SIGKILL
+    assert (folder/'.part-step-000008').exists() and [*step_folders(folder)] == [4]
+    assert server.run(folder, **run, resume='auto') == [0, 0]
+    assert not [*folder.glob('.part-step-*')] and final_state(folder) == final_state(shares)
+
+
 def test_a_rank_holds_what_a_rehearsal_says(shares):
     "Weights and moments of two processes that exist, beside one of two that were made up."
     with torch.device('meta'): blank = network()
@@ -149,9 +164,10 @@ def test_nan_on_one_rank_of_a_sharded_run(server, tmp_path):
     assert_close_runs(tmp_path/'one', tmp_path/'two')
 
 
-def test_a_sharded_run_is_stopped_and_finds_its_disk_full(server, shares, tmp_path):
+@pytest.mark.parametrize('async_save', [False, True])
+def test_a_sharded_run_is_stopped_and_finds_its_disk_full(server, shares, async_save, tmp_path):
     "SIGTERM to rank 1, then no room on rank 0: resumed each time, it ends bit for bit as if uninterrupted."
-    folder, run = tmp_path/'run', {'ranks': 2, 'n_batches': 157, 'shard': True}
+    folder, run = tmp_path/'run', {'ranks': 2, 'n_batches': 157, 'shard': True, 'async_save': async_save}
 
     def ask(pids):
         wait_for(folder/'step-000004')
@@ -168,7 +184,7 @@ def test_a_sharded_run_is_stopped_and_finds_its_disk_full(server, shares, tmp_pa
 
 def test_a_rank_of_a_sharded_run_dies_and_one_process_goes_on(server, shares, tmp_path):
     "Killed, on one process, and on two again: the same micro-batches, weights within rounding."
-    folder, run = tmp_path/'run', {'n_batches': 157, 'shard': True}
+    folder, run = tmp_path/'run', {'n_batches': 157, 'shard': True, 'async_save': True}
 
     def kill(pids):
         wait_for(folder/'step-000004')

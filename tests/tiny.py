@@ -59,9 +59,9 @@ def server(tmp_path_factory):
 def final_state(folder):
     "What must not depend on interruptions: final weights, optimizer, journal, best and last."
     last = folder/'step-000040'
-    shards = sorted((last/'trainer').glob('moments/*')) # their tables of contents are in no fixed order
-    moments = [sorted((name, t.tobytes()) for name, t in load_file(path).items()) for path in shards]
-    return [(last/'model.safetensors').read_bytes(), moments or (last/'trainer'/'optimizer.pt').read_bytes(),
+    shards = sorted((last/'trainer').glob('shares/*')) # their tables of contents are in no fixed order
+    shares = [sorted((name, t.tobytes()) for name, t in load_file(path).items()) for path in shards]
+    return [(last/'model.safetensors').read_bytes(), shares or (last/'trainer'/'optimizer.pt').read_bytes(),
             (folder/'journal.jsonl').read_bytes(), json.loads((folder/'checkpoints.json').read_text())]
 
 

@@ -102,16 +102,17 @@ def run(request, rank=0):
     torch.manual_seed(1)
     shard = bool(request.get('shard'))
     model = network()
-    if start[0]: load_weights(model, start[0])
+    if start[0] and not shard: load_weights(model, start[0])
     if shard and rank: model = None
 
     def batch(n):
         if n == request.get('signal_in_batch'): os.kill(os.getpid(), request['signum'])
         return points(n, request.get('poison'), request.get('pause', 0.), request.get('n_batches'))
 
-    def save_model(part):
-        if (step := request.get('disk_full_at')) and f'-{step:06d}' in part.name: limit_file_size(100)
-        save_weights(model, part)
+    class FullAt(Checkpoints):
+        def save(self, step, *args, **more):
+            if step == request.get('disk_full_at'): limit_file_size(100)
+            return super().save(step, *args, **more)
 
     path = Path(request['folder'])
     trainer = Trainer(
@@ -119,7 +120,8 @@ def run(request, rank=0):
         n_steps=40, n_batches=request.get('n_batches'), accumulation=request.get('accumulation', 2),
         learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5, evaluate=evaluate, eval_every_steps=10,
         save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'), shard=shard,
-        checkpoints=Checkpoints(path, save_model, keep=2),
+        async_save=bool(request.get('async_save')),
+        checkpoints=FullAt(path, lambda part: save_weights(model, part), keep=2),
         tracker=Tracker(path, n_rows=resumed_rows(start[0])) if rank == 0 else None)
     trainer.train()
     if shard: # what this rank holds of weights and moments

@@ -76,6 +76,7 @@ class CheckpointConfig:
     save_dir: str = key(path='new')
     save_every_steps: int = key(min=1)
     keep: int = key(min=1)
+    async_save: bool = key()
 
 @dataclass
 class RuntimeConfig:

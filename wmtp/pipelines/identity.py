@@ -38,6 +38,7 @@ MAY_CHANGE = { # key -> why no number rests on it
     'training.max_bad_steps': 'when a run that is failing gives up; a step left out leaves no trace',
     'checkpoint.save_every_steps': 'how many steps a kill costs',
     'checkpoint.keep': 'checkpoints that nothing reads again',
+    'checkpoint.async_save': 'whether training goes on while a copy is written',
     'runtime.log_every_steps': 'lines for a person',
     'mlflow.tracking_uri': 'where a copy of the journal goes',
     'mlflow.experiment': 'where a copy of the journal goes',

@@ -147,6 +147,7 @@ def make_trainer(
         best_metric=recipe.best_metric, best_mode=recipe.best_mode,
         early_stop_patience=t.early_stop_patience, max_bad_steps=t.max_bad_steps,
         checkpoints=checkpoints, save_every_steps=setup.cfg.checkpoint.save_every_steps,
+        async_save=setup.cfg.checkpoint.async_save,
         tracker=tracker, log_every_steps=runtime.log_every_steps, resume=checkpoint, stop=stop,
         shard=runtime.shard == 'full', compile=runtime.compile)
 
@@ -188,10 +189,11 @@ def train_and_report(
     stop:StopSignals|None=None, # installed by the caller; None = the loop's own
 ) -> RunResult|None: # None on ranks other than 0
     "Train, judge the best checkpoint on held-out problems, leave summary and report behind."
-    bring = on_rank0 if setup.cfg.runtime.shard == 'full' else lambda work: work()
-    model = bring(recipe.make) if not resume else None
+    shard = setup.cfg.runtime.shard == 'full'
+    bring = on_rank0 if shard else lambda work: work()
+    model = bring(recipe.make) if shard or not resume else None
     held, checkpoint, folder = open_run_folder(setup, resume) # `held` holds the folder's lock
-    if resume: model = bring(partial(recipe.load, checkpoint) if checkpoint else recipe.make)
+    if resume and not shard: model = recipe.load(checkpoint) if checkpoint else recipe.make()
     tracker = Tracker(folder, resumed_rows(checkpoint)) if setup.rank == 0 else None
     about = on_rank0(lambda: setup.metadata() | recipe.metadata(model))
     card = partial(model_card, config=OmegaConf.to_container(setup.cfg))

@@ -291,11 +291,12 @@ def save(
     trainer:dict, # for `save_trainer`
     metrics:dict|None=None, # the latest evaluation
     best:bool=False, # is it the best so far?
+    weights:bool=True, # for others to read, by `save_model`
     also:Callable|None=None, # also(part) writes what else belongs to it
 ) -> Path: # the new checkpoint
     "Save a checkpoint, name it, prune. Raise `RunError` unless the disk has room and all weights are finite."
     def fill(part):
-        self.save_model(part)
+        if weights: self.save_model(part)
         if bad := nonfinite_weight(part):
             raise RunError(f"step {step} is not saved: weight {bad} is not finite; earlier checkpoints are "
                            "untouched")

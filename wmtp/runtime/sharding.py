@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['core_model', 'transformer_blocks', 'sharded_units', 'named_tensors', 'empty_twin', 'put_away', 'hand_out',
-           'shard_model', 'share_model', 'gather_weights', 'named_moments', 'save_shards', 'load_shards']
+           'shard_model', 'share_model', 'trained_weights', 'named_moments', 'save_shards', 'load_shards',
+           'nonfinite_share', 'gather_weights']
 
 # %% ../../nbs/5_training/52a_sharding.ipynb #7d8eb204
 import copy
@@ -21,7 +22,7 @@ from torch.distributed.fsdp import register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..core import InputError, RunError
-from .distributed import broadcast, ranks
+from .distributed import broadcast, ranks, sum_numbers
 
 # %% ../../nbs/5_training/52a_sharding.ipynb #45bf43db
 def core_model(
@@ -124,20 +125,14 @@ def share_model(
     if ranks()[0] == 0: whole.to('meta')
     return model
 
-# %% ../../nbs/5_training/52a_sharding.ipynb #d9ee6c5e
-def gather_weights(
+# %% ../../nbs/5_training/52a_sharding.ipynb #44a182b2
+def trained_weights(
     model:nn.Module, # sharded
-    whole:nn.Module|None, # on rank 0 the model that gets the numbers, on the CPU; None on the others
-):
-    "Bring the whole weights together on rank 0; called by all ranks."
+) -> dict: # name -> this rank's share, the model's own tensor
+    "What training changes in a model."
     put_away(model)
-    gathered = {}
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, DTensor): tensor = tensor.full_tensor()
-        if whole is not None: gathered[name] = tensor.to('cpu', copy=True) # a gathered one may be padded
-    if whole is not None: whole.load_state_dict(gathered, assign=True)
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
-# %% ../../nbs/5_training/52a_sharding.ipynb #222167de
 def named_moments(
     model:nn.Module, # sharded or not
     optimizer:torch.optim.AdamW, # of its parameters; without a step yet
@@ -154,10 +149,12 @@ def named_moments(
 def save_shards(
     tensors:dict, # name -> tensor, shares of the same ones on every rank
     folder, # in a folder that rank 0 has made when it comes here
+    group=None, # of all ranks; where training goes on meanwhile, one of its own
 ):
     "Write every rank's share; called by all ranks."
-    dist.barrier()
-    try: dcp.save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    dist.barrier(group)
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    try: dcp.save(tensors, storage_writer=writer, process_group=group)
     except CheckpointException as e: # not an `Exception`
         rank, (error, _) = next(iter(e.failures.items()))
         raise RunError(f"could not write {folder}: rank {rank}: {error}") from None
@@ -171,3 +168,24 @@ def load_shards(
     except (CheckpointException, OSError) as e:
         error = next(iter(e.failures.values()))[0] if isinstance(e, CheckpointException) else e
         raise InputError(f"{folder} cannot be gone on from: {str(error).splitlines()[0]}") from None
+
+def nonfinite_share(
+    tensors:dict, # name -> tensor, shares of the same ones on every rank
+) -> str|None: # the same on every rank
+    "The name of a tensor with a NaN or an infinity on any rank, or None."
+    bad = [name for name, t in tensors.items()
+           if not torch.isfinite(t.to_local() if isinstance(t, DTensor) else t).all()]
+    return next(iter(sum_numbers(dict.fromkeys(bad[:1], 1))), None)
+
+# %% ../../nbs/5_training/52a_sharding.ipynb #d9ee6c5e
+def gather_weights(
+    model:nn.Module, # sharded
+    whole:nn.Module|None, # on rank 0 the model that gets the numbers, on the CPU; None on the others
+):
+    "Bring the whole weights together on rank 0; called by all ranks."
+    put_away(model)
+    gathered = {}
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, DTensor): tensor = tensor.full_tensor()
+        if whole is not None: gathered[name] = tensor.to('cpu', copy=True) # a gathered one may be padded
+    if whole is not None: whole.load_state_dict(gathered, assign=True)
