@@ -26,5 +26,9 @@ def test_mlflow_run_fills_the_run_that_it_opens(tmp_path):
     assert (run.info.experiment_id, run.info.status) == (experiment_id, 'FINISHED')
     assert run.data.params['training.max_steps'] == '2' and pairs in run.data.params['set']
     assert run.data.tags['wmtp.folder'] == 'run' and run.data.tags['mlflow.project.entryPoint'] == 'critic'
+    assert run.data.tags['mlflow.source.type'] == 'PROJECT'
+    assert run.data.tags['mlflow.note.content'].startswith('critic, seed')
+    [read] = run.inputs.dataset_inputs
+    assert (read.dataset.name, read.tags[0].value) == ('test.jsonl.gz', 'training and validation')
     assert 'value/brier' in run.data.metrics
     assert {a.path for a in client.list_artifacts(run.info.run_id)} >= {'run.yaml', 'report.html'}

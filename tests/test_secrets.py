@@ -59,11 +59,11 @@ def test_a_deleted_experiment_is_said_to_be_deleted(tmp_path):
     from mlflow import MlflowClient
     uri = f'sqlite:///{tmp_path}/x.db'
     client = MlflowClient(uri)
-    client.delete_experiment(client.create_experiment('wmtp-critic'))
+    client.delete_experiment(client.create_experiment('wmtp'))
     done = run('critic', settings=[*tiny_settings('critic', tmp_path/'run'), 'mlflow.enabled=true'],
                MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 2 and done.stderr.count('\n') == 1, done.stderr
-    assert 'wmtp-critic was deleted: restore it (`mlflow experiments restore' in done.stderr
+    assert 'experiment wmtp was deleted: restore it (`mlflow experiments restore' in done.stderr
 
 
 def test_secrets_are_not_tracked():
