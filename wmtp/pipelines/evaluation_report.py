@@ -17,7 +17,7 @@ from ..evaluation.generate import Generation
 from ..evaluation.pass_at_k import summarise
 from ..evaluation.samples import failure_counts, reranking, unjudged
 from ..evaluation.speculative import acceptance
-from ..figures import program_html, report_html, small_figure
+from ..figures import PageHead, program_html, report_html, small_figure
 
 # %% ../../nbs/6_runs/72d_evaluation_report.ipynb #e1d20125
 @dataclass
@@ -115,4 +115,4 @@ def evaluation_page(
         programs += [(f"{reason}: {s['task_id']}", program_html(s['solution'], v['detail']))
                      for s, v in failed[:n_examples]]
     figures = [('How often each problem is solved.', passes_figure(rows.verdicts))]
-    return report_html(title, numbers, figures, programs, 'What went wrong')
+    return report_html(PageHead(title), numbers, figures, programs, 'What went wrong')

@@ -16,7 +16,7 @@ from ..data.collate import bug_tokens
 from ..data.schema import problem_id
 from ..data.twins import find_twins
 from ..explorer import Explorer, ProgramCredit
-from ..figures import report_html
+from ..figures import PageHead, report_html
 from .setup import Programs
 from ..value_weighting.td_error import end_value
 from ..viz import tokens_html
@@ -143,8 +143,8 @@ def explore_programs(
 
 # %% ../../nbs/6_runs/59a_report.ipynb #ad4a0fb6
 def run_report(
-    title:str,
-    numbers:list, # (name, number) pairs that matter
+    head:PageHead,
+    numbers:list, # as for `report_html`
     figures:list, # (caption, Figure) pairs
     programs:list, # [ColouredProgram]
     explorer:Explorer|None=None,
@@ -155,4 +155,4 @@ def run_report(
                        for caption, x, kind in program.colourings)
     examples = [(program.title, colours(program)) for program in programs]
     if explorer: examples.append((f'{len(explorer.programs)} programs to explore', explorer.fragment()))
-    return report_html(title, numbers, figures, examples)
+    return report_html(head, numbers, figures, examples)
