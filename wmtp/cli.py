@@ -129,8 +129,8 @@ def make_parser(
                             "auto: from the last one in checkpoint.save_dir, if any")
         p.add_argument('--on-bad-row', choices=('error', 'skip'),
                        help='what to do with a bad line in a data file (data.on_bad_row)')
-        p.add_argument('--device-memory', metavar='SIZE', help='with --check: of another device, as 80GiB')
-        p.add_argument('--ranks', metavar='N', type=int, help='with --check: on so many devices')
+    p.add_argument('--device-memory', metavar='SIZE', help='with --check: of another device, as 80GiB')
+    p.add_argument('--ranks', metavar='N', type=int, help='with --check: on so many devices')
     p.add_argument('--check', action='store_true', help='show the settings, what is missing, whether it fits')
     return p
 

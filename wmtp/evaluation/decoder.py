@@ -91,7 +91,7 @@ def grow(self:PolicyDecoder, end):
 @patch
 def shrink(self:PolicyDecoder, rows):
     "Forget all rows but these."
-    self.cache = [tuple(x[rows] for x in pair) for pair in self.cache]
+    for i, pair in enumerate(self.cache): self.cache[i] = tuple(x[rows] for x in pair) # one block's at a time
 
 @patch
 def admit(self:PolicyDecoder, rows, new):

@@ -217,10 +217,10 @@ def decode_all(
         ended = batch.ended()
         if len(ended) == len(batch.completions):
             if not waiting: return
+            batch = None # a full cache beside a new one would be the peak
             batch = next_batch(batch_size)
         elif waiting and len(ended) >= max(1, batch_size // 4):
-            new = next_batch(len(ended))
-            batch.admit(ended[:len(new.completions)], new)
+            batch.admit(ended[:len(waiting)], next_batch(len(ended)))
         elif not waiting and len(ended) > len(batch.completions) // 2:
             batch.shrink([i for i in range(len(batch.completions)) if i not in ended])
         else: batch.step()

@@ -33,6 +33,7 @@ from ..models.lora import BASE_KEY
 from ..models.weights import base_folder, weight_files
 from .critic import check_critic_sizes
 from .evaluate import evaluation_folder, is_published
+from .evaluation_memory import judge_evaluation
 from .footprint import judge_memory, judging_machine
 from .handoff import check_critic, check_same_ids, check_weighing_critic, read_about
 from .handoff import saved_checkpoint
@@ -298,18 +299,20 @@ def look_at_run(
         return Finding(key, text, elsewhere, command_for(cfg, key), elsewhere)
     def there(key, find): return missing(key) if key in faults else look(key, find)
     look_at = look_at_evaluation if cfg.run == 'evaluate' else look_at_training
-    findings = look_at(cfg, paths, there, resume)
+    absent = lambda f: elsewhere and not f.good and f.what == 'benchmark'
+    findings = [replace(f, good=True, elsewhere=True) if absent(f) else f
+                for f in look_at(cfg, paths, there, resume)]
     others = [missing(key) for key in faults if key not in {finding.what for finding in findings}]
     findings = [*machine(cfg, *asked), *findings, *others, look('mlflow', lambda: mlflow_address(cfg))]
     return hide_environment(findings, cfg, paths)
 
 # %% ../../nbs/6_runs/80_check.ipynb #097351d0
-def memory_finding(cfg, machine:tuple) -> list: # of one Finding, or none
-    "Whether a training run fits on the device that is here, or on the one described."
-    if cfg.run == 'evaluate': return []
-    try: verdict = judge_memory(cfg, judging_machine(cfg, *machine))
-    except InputError as e: return [Finding('memory', f'not known: {e}')]
-    return [Finding('memory', verdict.text, verdict.fits, ' && '.join(verdict.advice))]
+def memory_finding(cfg, machine:tuple) -> Finding:
+    "Whether a run fits on the device that is here, or on the one described."
+    judge = judge_evaluation if cfg.run == 'evaluate' else judge_memory
+    try: verdict = judge(cfg, judging_machine(cfg, *machine))
+    except InputError as e: return Finding('memory', f'not known: {e}')
+    return Finding('memory', verdict.text, verdict.fits, ' && '.join(verdict.advice))
 
 def check_run(
     config, # a name in configs/<run>/, a path, or None for `<run>_local`
@@ -320,7 +323,7 @@ def check_run(
 ) -> tuple: # lines; [Finding]
     "The merged configuration and what the run would find; an `InputError` where there is no configuration."
     cfg, origin = config_with_origin(config, overrides, run)
-    findings = [*look_at_run(cfg, resume, machine), *memory_finding(cfg, machine)]
+    findings = [*look_at_run(cfg, resume, machine), memory_finding(cfg, machine)]
     head = f'# wmtp_{run}: {typed_path(str(find_config(config, run)))}, config {config_sha256(cfg)[:12]}'
     return [head, *aligned(yaml_with_origin(OmegaConf.to_container(cfg), origin)), '',
             *(line for finding in findings for line in finding.lines())], findings
