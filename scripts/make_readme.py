@@ -1,9 +1,11 @@
-"""Make README.md from nbs/index.ipynb:  python scripts/make_readme.py [--check]
+"""Make README.md from nbs/index.ipynb, and its pictures:  python scripts/make_readme.py [--check]
 
-With --check nothing is written; exit code 1 says that README.md is not current. The same notebook always
-gives the same bytes.
+A picture is the output of a cell that says `# README.md shows this as NAME.png`; it is written to
+nbs/pictures/. With --check nothing is written; exit code 1 says that something is not current. The same
+notebooks always give the same bytes.
 """
 import argparse
+import base64
 import re
 import sys
 from pathlib import Path
@@ -38,10 +40,25 @@ def readme(root):
     text = re.sub(r'[ \t]+$', '', text, flags=re.M)
     return re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 
+def pictures(root):
+    "Each picture of README.md by its path: what the notebook that makes it has shown."
+    found = {}
+    for path in sorted((root/'nbs').rglob('*.ipynb')):
+        if not (text := path.read_text(encoding='utf-8')).count('# README.md shows this as '): continue
+        for cell in nbformat.reads(text, as_version=4).cells:
+            name = re.search(r'^# README\.md shows this as (\w+\.png)$', cell.source, re.M)
+            if cell.cell_type != 'code' or not name: continue
+            shown, = [out.data['image/png'] for out in cell.outputs if 'image/png' in out.get('data', {})]
+            found[root/'nbs'/'pictures'/name[1]] = base64.b64decode(shown)
+    return found
+
+def wanted(root):
+    "Everything that this script writes, bytes by path."
+    return {root/'README.md': readme(root).encode('utf-8'), **pictures(root)}
+
 def is_current(root):
-    "Whether README.md is what the notebook gives."
-    path = root/'README.md'
-    return path.is_file() and path.read_text(encoding='utf-8') == readme(root)
+    "Whether README.md and its pictures are what the notebooks give."
+    return all(path.is_file() and path.read_bytes() == content for path, content in wanted(root).items())
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__,
@@ -49,4 +66,6 @@ if __name__ == '__main__':
     parser.add_argument('--check', action='store_true', help='only say whether README.md is current')
     if parser.parse_args().check:
         sys.exit(0 if is_current(ROOT) else 'README.md is not current: run python scripts/make_readme.py')
-    (ROOT/'README.md').write_text(readme(ROOT), encoding='utf-8')
+    for path, content in wanted(ROOT).items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
