@@ -58,6 +58,11 @@ def silent(cell):
     if not isinstance(last, ast.Expr) or isinstance(last.value, (ast.Call, ast.Constant)): return False
     return not (cell['outputs'] or source(cell).rstrip().endswith(';') or UNSEEN.search(source(cell)))
 
+def heap(cell):
+    "Whether a cell shows a dictionary over several lines, where a table would be read."
+    shown = [''.join(out.get('data', {}).get('text/plain', '')) for out in cell['outputs']]
+    return any(text.startswith('{') and '\n' in text for text in shown)
+
 def page_faults(path, nb, numbers):
     "What a reader of one notebook would stumble over, a line each; `numbers` are those of all notebooks."
     yield from broken_links(path)
@@ -70,6 +75,7 @@ def page_faults(path, nb, numbers):
         for mention in re.findall(r'conventions \d', source(cell)):
             yield f'says {mention!r} in the code of cell {k}'
         if silent(cell): yield f'ends cell {k} in a value and shows nothing'
+        if heap(cell): yield f'shows a dictionary over several lines in cell {k}; make it a table'
         if machine := MACHINE.search(str(cell['outputs'])): yield f'shows {machine[0][:50]} in cell {k}'
 
 def crowded(paths):

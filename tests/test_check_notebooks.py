@@ -94,7 +94,7 @@ def test_what_a_reader_would_stumble_over_is_found(small_tree):
     write(root/'nbs'/'1_data'/'12a_page.ipynb', cell('markdown', SUMMARY), cell('markdown', page),
           code('x = 1\nx', value('1')), code('x'), code('str()', value("''")), code('#| hide\nx'),
           code('print()'), code("'a'", value("'/home/somebody/wmtp/a'")), code('y = ' + '1 + ' * 30 + '1'),
-          code('def f():\n    "Two (conventions 3)."'))
+          code('def f():\n    "Two (conventions 3)."'), code('dict()', value("{'a': 1,\n 'b': 2}")))
     for k in range(15): write(root/'nbs'/'1_data'/f'13_{k}.ipynb', cell('markdown', SUMMARY))
     (root/'README.md').write_text('[part](nbs/none.ipynb)')
     make_footers.write(root)
@@ -107,7 +107,8 @@ def test_what_a_reader_would_stumble_over_is_found(small_tree):
         'ends cell 3 in a value and shows nothing', 'ends cell 4 in a value and shows nothing',
         'shows /home/somebody/wmtp/a in cell 7',
         f'has 125 characters, at most 110, in a line of cell 8: {"y = " + "1 + " * 9}',
-        "says 'conventions 3' in the code of cell 9", 'is not in the contents of the index'], lines
+        "says 'conventions 3' in the code of cell 9",
+        'shows a dictionary over several lines in cell 10; make it a table', 'is not in the contents of the index'], lines
     assert '1_data/ holds 16 notebooks, at most 15' in lines
     assert 'README.md links to nbs/none.ipynb, which is not there' in lines
 
