@@ -108,7 +108,8 @@ def test_what_a_reader_would_stumble_over_is_found(small_tree):
         'shows /home/somebody/wmtp/a in cell 7',
         f'has 125 characters, at most 110, in a line of cell 8: {"y = " + "1 + " * 9}',
         "says 'conventions 3' in the code of cell 9",
-        'shows a dictionary over several lines in cell 10; make it a table', 'is not in the contents of the index'], lines
+        'shows a dictionary over several lines in cell 10; make it a table',
+        'is not in the contents of the index'], lines
     assert '1_data/ holds 16 notebooks, at most 15' in lines
     assert 'README.md links to nbs/none.ipynb, which is not there' in lines
 
