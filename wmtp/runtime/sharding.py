@@ -146,6 +146,7 @@ def named_moments(
     return {f'{name}.{key}': tensor for name, p in model.named_parameters()
             for key, tensor in optimizer.state.get(p, {}).items()}
 
+# %% ../../nbs/5_training/52a_sharding.ipynb #e94c7a52
 def save_shards(
     tensors:dict, # name -> tensor, shares of the same ones on every rank
     folder, # in a folder that rank 0 has made when it comes here
