@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['STEP_KEYS', 'STUDY_KEYS', 'Level', 'read_levels', 'Study', 'refuse_unknown', 'read_study', 'expand', 'Job',
-           'combinations', 'names_for', 'job_text', 'job_settings', 'needs', 'with_needs', 'plan_study', 'last_steps']
+           'combinations', 'Made', 'names_for', 'job_text', 'job_settings', 'needs', 'with_needs', 'plan_study',
+           'last_steps']
 
 # %% ../../nbs/appendix/study/82_study.ipynb #b06963c9
 import difflib
@@ -86,7 +87,7 @@ def read_study(
 # %% ../../nbs/appendix/study/82_study.ipynb #bfb0e64d
 def expand(
     text:str, # with {names}
-    names:dict, # name -> Level or the folder of a step
+    names:dict, # name -> Level, text or what a step made
     source:str='text', # how errors call it
 ) -> tuple[str, set]: # the text without names, the names that were used
     "Replace {names} until none is left."
@@ -124,14 +125,23 @@ def combinations(
             for levels in itertools.product(*(chosen[f] for f in over))]
 
 # %% ../../nbs/appendix/study/82_study.ipynb #5cab91e3
-def names_for(study:Study, job:Job) -> dict: # name -> Level or folder
-    "What a job's texts may name: other texts, its levels, its folder, and steps over no other factors."
-    levels, places = dict(job.levels), {'folder': str(job.folder)}
-    for step, about in study.steps.items():
-        over = about.get('over', [])
-        if step != job.step and {*over} <= {*levels}:
-            places[step] = str(study.folder/step/('-'.join(levels[f] for f in over) or 'all'))
-    return {**study.texts, **levels, **places}
+@dataclass(frozen=True)
+class Made:
+    "What a step makes for some levels: one folder, or several where it is over factors beside these."
+    study:Study
+    step:str
+    levels:dict # factor -> Level
+
+    def jobs(self) -> list: # [Job]
+        return combinations(self.study, self.step, {f: [level] for f, level in self.levels.items()})
+
+    def __str__(self): return ' '.join(str(job.folder) for job in self.jobs())
+
+def names_for(study:Study, job:Job) -> dict: # name -> Level, text or Made
+    "What a job's texts may name: other texts, its levels, its folder, and the other steps."
+    levels = dict(job.levels)
+    made = {step: Made(study, step, levels) for step in study.steps if step != job.step}
+    return {**study.texts, **levels, 'folder': str(job.folder), **made}
 
 def job_text(study:Study, job:Job, key:str) -> tuple[str, set]:
     "A text of the job's step without names, and the names that were used."
@@ -145,8 +155,8 @@ def job_settings(study:Study, job:Job) -> list: # of key=value
 def needs(study:Study, job:Job) -> set: # of names, as `Job.name` has them
     "The jobs that must be done before this one."
     used = set().union(*(job_text(study, job, key)[1] for key in ('run', 'config', 'set', 'command')))
-    places = names_for(study, job)
-    return {f'{step}/{Path(places[step]).name}' for step in used & {*study.steps}}
+    names = names_for(study, job)
+    return {made.name for step in used & {*study.steps} for made in names[step].jobs()}
 
 # %% ../../nbs/appendix/study/82_study.ipynb #63dba245
 def with_needs(
