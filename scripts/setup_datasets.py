@@ -19,15 +19,15 @@ shard. The bytes do not depend on --num-proc. Then: python scripts/validate_data
 storage/datasets/NAME/processed
 """
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.cli import Arguments, guarded
+from wmtp.runtime.output import say
 
 
-def arguments():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    p = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('name', choices=['codecontests', 'mbpp', 'humaneval'], help='which data set')
     p.add_argument('--source', help='files that are here, or a name on the hub (default: '
                                     'deepmind/code_contests, or the benchmark on the hub)')
@@ -44,10 +44,10 @@ def arguments():
                    help='take Python 2 submissions too, where they compile; marked language: python2')
     g.add_argument('--tests', type=int, default=16,
                    help='tests to keep per problem in problems.jsonl.gz (default: 16)')
-    return p.parse_args()
+    return p
 
 
-def run(args):
+def prepare(args, stop):
     from wmtp.config.load import project_root
     from wmtp.prepare.merge import prepare_codecontests
     from wmtp.prepare.parts import Settings
@@ -64,21 +64,7 @@ def run(args):
             say(f"{name:12} {rows:9,} rows  {size:13,} bytes  sha256 {digest[:16]}")
     say(f'what was left out, and why: {out}/stats/dropped.json',
         f'next: python scripts/validate_datasets.py {out}')
+    return 0
 
 
-def main():
-    keep_writing()
-    args = arguments()
-    try: run(args)
-    except KeyboardInterrupt:
-        code, line = 130, 'stopped; finished shards are kept: run the same command again'
-    except Exception as e:
-        from wmtp.core import InputError
-        code, line = 2 if isinstance(e, InputError) else 1, str(e) or type(e).__name__
-        if os.environ.get('WMTP_DEBUG') == '1': raise
-    else: return 0
-    warn(f'setup_datasets: {line}')
-    return code
-
-
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), prepare))

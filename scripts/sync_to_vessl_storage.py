@@ -16,11 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.cli import Arguments, guarded
+from wmtp.core import InputError
+from wmtp.runtime.output import say
 
 
-def arguments():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    p = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('folder', type=Path, help='what to upload: a prepared data set, a model, a checkpoint or '
                                              'a whole run')
     p.add_argument('destination', nargs='?', help='volume://STORAGE/VOLUME or volume://STORAGE/VOLUME/FOLDER')
@@ -30,7 +32,7 @@ def arguments():
                    help='names or patterns that stay here, such as report.html')
     p.add_argument('--skip-programs', action='store_true',
                    help='millions of rows: programs are not parsed; copies are found by their text')
-    return p.parse_args()
+    return p
 
 
 def show(upload, destination, scratch):
@@ -46,8 +48,7 @@ def show(upload, destination, scratch):
         say('nothing was sent; the same command with --go sends')
 
 
-def run(args):
-    from wmtp.core import InputError
+def sync(args, stop):
     from wmtp.prepare.send import check_client, check_destination, send_upload
     from wmtp.prepare.upload import checklist, inspect
     destination = args.destination and check_destination(args.destination)
@@ -64,17 +65,4 @@ def run(args):
     return int(bool(upload.refused))
 
 
-def main():
-    keep_writing()
-    args = arguments()
-    from wmtp.core import InputError, RunError
-    try: return run(args)
-    except (InputError, RunError, OSError) as e:
-        warn(f'sync_to_vessl_storage: {e}')
-        return 2 if isinstance(e, InputError) else 1
-    except KeyboardInterrupt:
-        warn('sync_to_vessl_storage: stopped; start again to send the rest')
-        return 130
-
-
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), sync))

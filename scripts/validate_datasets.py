@@ -22,11 +22,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from wmtp.runtime.output import keep_writing, say, warn
+from wmtp.cli import Arguments, guarded
+from wmtp.core import InputError
+from wmtp.runtime.output import say
 
 
-def arguments():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser():
+    p = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('paths', nargs='+', help='files of rows (.jsonl, plain or .gz), or folders with '
                                             'metadata.json')
     p.add_argument('--tokenizer', help='.model file or Hugging Face folder: count lengths, and compare with '
@@ -39,11 +41,10 @@ def arguments():
     p.add_argument('--executor', metavar='MODULE:FUNCTION', help='what runs them')
     p.add_argument('--problems', type=Path, help='where the tests are (default: problems.jsonl.gz beside the '
                                                  'first file)')
-    return p.parse_args()
+    return p
 
 
 def audit(args, files):
-    from wmtp.core import InputError
     from wmtp.data.schema import read_rows
     from wmtp.prepare.validate import audit_labels
     module, _, name = (args.executor or '').partition(':')
@@ -59,21 +60,14 @@ def audit(args, files):
                         args.audit)
 
 
-def main():
-    keep_writing()
-    args = arguments()
-    from wmtp.core import InputError
+def look(args, stop):
     from wmtp.data.tokenizer import load_tokenizer
     from wmtp.prepare.validate import validate
-    try:
-        report = validate(args.paths, load_tokenizer(args.tokenizer) if args.tokenizer else None,
-                          args.max_length, not args.skip_programs)
-        if args.audit: report.audit = audit(args, [Path(file.path) for file in report.files])
-    except InputError as e:
-        warn(f'validate_datasets: {e}')
-        return 2
+    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
+    report = validate(args.paths, tokenizer, args.max_length, not args.skip_programs)
+    if args.audit: report.audit = audit(args, [Path(file.path) for file in report.files])
     say(*str(report).split('\n'))
     return int(bool(report.n_faults or args.strict and report.n_warnings))
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(guarded(make_parser(), look))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from wmtp.cli import guarded
 from wmtp.core import file_sha256
 from wmtp.runtime.checkpoint import verify_checkpoint, write_manifest
 
@@ -40,9 +41,9 @@ def sync(monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT/'scripts')
     import sync_to_vessl_storage
     def call(*options, path='/nonexistent'):
-        monkeypatch.setattr(sys, 'argv', ['sync_to_vessl_storage', *map(str, options)])
         monkeypatch.setenv('PATH', str(path))
-        return Done(sync_to_vessl_storage.main(), *capsys.readouterr())
+        code = guarded(sync_to_vessl_storage.make_parser(), sync_to_vessl_storage.sync, [*map(str, options)])
+        return Done(code, *capsys.readouterr())
     return call
 
 

@@ -2,11 +2,11 @@
 import gzip
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
+from wmtp.cli import guarded
 from wmtp.core import InputError
 from wmtp.data.tokenizer import load_tokenizer
 from wmtp.prepare.publish import prepare_benchmark
@@ -49,8 +49,7 @@ def main(monkeypatch, capsys):
     import validate_datasets
 
     def run(*options):
-        monkeypatch.setattr(sys, 'argv', ['validate_datasets', *map(str, options)])
-        code = validate_datasets.main()
+        code = guarded(validate_datasets.make_parser(), validate_datasets.look, [*map(str, options)])
         return code, *capsys.readouterr()
     return run
 

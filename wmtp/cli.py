@@ -250,10 +250,11 @@ def run_command(
 # %% ../nbs/6_runs/81_cli.ipynb #ea02b5c4
 def ending(
     error:BaseException, # what ended a run
+    again:str='--resume auto', # how to go on
 ) -> tuple: # (one word, exit code, one line)
     "How a run is said to have ended that did not come to its end."
     if isinstance(error, KeyboardInterrupt):
-        return 'stopped', 130, 'what was saved is whole; go on with --resume auto'
+        return 'stopped', 130, f'what was saved is whole; go on with {again}'
     if isinstance(error, Interrupted): return 'stopped', 130, error
     from wmtp.core import InputError, RunError
     if isinstance(error, InputError): return 'error', 2, error
@@ -280,7 +281,7 @@ def guarded(
                 from wmtp.config.secrets import hidden_output
                 with hidden_output(): return work(args, stop)
         except (Exception, KeyboardInterrupt) as e:
-            word, code, line = ending(e)
+            word, code, line = ending(e, '--resume auto' if hasattr(args, 'resume') else 'the same command')
             if not isinstance(e, KeyboardInterrupt): # then perhaps nothing was loaded
                 from wmtp.config.secrets import hide_credentials
                 line = hide_credentials(line)
