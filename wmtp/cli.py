@@ -20,8 +20,8 @@ from functools import partial
 from importlib import import_module, metadata
 
 from .runtime.interrupt import Interrupted, StopSignals
-from .runtime.model_card import figure_text, headline_figures
-from .runtime.output import keep_writing, say, visible, warn
+from .runtime.model_card import headline_figures
+from .runtime.output import figure_text, keep_writing, say, visible, warn
 
 # %% ../nbs/6_runs/81_cli.ipynb #e5534186
 ABOUT = {
@@ -141,8 +141,8 @@ def metric_line(
     *baselines, # (label, number): what it must be read against
 ) -> str:
     "A metric beside the numbers it must be read against."
-    beside = ''.join(f"   {label} {figure_text(x)}" for label, x in baselines)
-    return f"  {name:36} {figure_text(number)}{beside}"
+    beside = ''.join(f"   {label} {figure_text(x):>5}" for label, x in baselines)
+    return f"  {name:36} {figure_text(number):>5}{beside}"
 
 def evaluation_lines(summary:dict) -> list[str]:
     "The numbers of an evaluation."

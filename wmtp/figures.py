@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WEB', 'TEMPLATES', 'small_figure', 'draw_metric', 'plot_curves', 'plot_journals', 'plot_reliability',
-           'plot_by_position', 'figure_html', 'PageHead', 'number_text', 'program_html', 'report_html']
+           'plot_by_position', 'figure_html', 'PageHead', 'program_html', 'report_html']
 
 # %% ../nbs/5_training/54a_figures.ipynb #114e7242
 import base64
@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from .core import InputError
 from .evaluation.metrics import reliability_table
 from .runtime.journal import read_journal
+from .runtime.output import figure_text
 from .viz import shown
 
 # %% ../nbs/5_training/54a_figures.ipynb #943275f1
@@ -127,12 +128,6 @@ class PageHead:
     facts:dict=field(default_factory=dict) # name -> text
     config:str='' # YAML
 
-def number_text(
-    number, # float, text, or None = not measured
-) -> str:
-    "A number with three decimals."
-    return '-' if number is None else f'{number:.3f}' if isinstance(number, float) else str(number)
-
 def program_html(
     program:str,
     note:str, # what is to be said about it
@@ -149,7 +144,7 @@ def report_html(
     about:str='Where the chance of success changes', # heading above the examples
 ) -> str: # a whole page
     "One self-contained page: the numbers, the pictures, the programs, where they come from."
-    rows = [(words, number_text(number), ', '.join(f'{name} {number_text(x)}' for name, x in sum(beside, [])))
+    rows = [(words, figure_text(number), ', '.join(f'{name} {figure_text(x)}' for name, x in sum(beside, [])))
             for words, number, *beside in numbers]
     return TEMPLATES.get_template('report.html').render(
         head=head, numbers=rows, figures=[(caption, figure_html(f)) for caption, f in figures],
