@@ -1,7 +1,10 @@
 """Two processes on the CPU (gloo) make the run that one process makes."""
 import json
+import os
+import shutil
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import commands
@@ -90,6 +93,37 @@ def test_a_rank_dies(server, tmp_path):
     assert server.run(folder, resume='auto') == 2
     assert 'was made with n_ranks 2, this run has 1; use the same' in server.messages()
     assert server.run(folder, ranks=2, resume='auto') == [0, 0]
+
+
+@pytest.mark.parametrize('shard', [False, True])
+def test_a_collective_that_one_rank_comes_to_alone(server, shard, tmp_path):
+    "Rank 1, in micro-batch 21: with a patience of 2 seconds nobody waits for ever, and both say why."
+    began = time.monotonic()
+    assert server.run(tmp_path/'run', ranks=2, shard=shard, alone_in_batch=21, patience=2) == [1, 1]
+    assert time.monotonic() - began < 30
+    assert server.messages().count('another rank has ended or did not come') == 2
+    assert [*step_folders(tmp_path/'run')] == [4]
+
+
+def on_its_own_disk(disks):
+    "What /proc/self/cwd leads to differs between ranks."
+    os.chdir(disks/f"rank{os.environ['RANK']}")
+
+
+@pytest.mark.parametrize('shard, sees', [('none', 'no whole checkpoint'), ('full', 'step 2, manifest')])
+def test_ranks_that_see_different_checkpoints(shard, sees, tmp_path):
+    "Where rank 0 sees step 4, rank 1 sees nothing, or an older one: both refuse with the same line."
+    settings = tiny_settings('critic', tmp_path/'rank0'/'run', f'runtime.shard={shard}',
+                             'checkpoint.save_every_steps=2')
+    assert [done.returncode for done in commands.run_ranks('critic', settings=settings)] == [0, 0]
+    shutil.copytree(tmp_path/'rank0', tmp_path/'rank1')
+    shutil.rmtree(tmp_path/'rank1'/'run'/'step-000004')
+    if shard == 'full': (tmp_path/'rank1'/'run'/'step-000002').rename(tmp_path/'rank1'/'run'/'step-000004')
+    both = commands.run_ranks('critic', '--resume', 'auto', first=partial(on_its_own_disk, tmp_path),
+                              settings=tiny_settings('critic', '/proc/self/cwd/run', *settings[-2:]))
+    assert [(done.returncode, done.stderr.count('\n')) for done in both] == [(2, 1)] * 2, both
+    for done in both: assert f', rank 1 {sees}' in done.stderr and 'rank 0 sees step 4' in done.stderr
+    assert [*step_folders(tmp_path/'rank0'/'run')] == [2, 4]
 
 
 LEFT_BEHIND = {"WORLD_SIZE is '2'": {'WORLD_SIZE': '2'}, "WORLD_SIZE is ''": {'WORLD_SIZE': ''},

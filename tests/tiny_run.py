@@ -21,6 +21,7 @@ from torch import nn
 
 from wmtp.core import InputError, RunError
 from wmtp.runtime.checkpoint import Checkpoints, load_weights, save_weights
+from wmtp.runtime.distributed import leave_processes
 from wmtp.runtime.interrupt import Interrupted, StopSignals
 from wmtp.runtime.journal import Tracker
 from wmtp.runtime.resume import prepare_run_folder
@@ -95,7 +96,7 @@ def run(request, rank=0):
     if n_ranks > 1:
         os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
         dist.init_process_group('gloo', init_method=f"file://{request['store']}", rank=rank,
-                                world_size=n_ranks, timeout=timedelta(seconds=30))
+                                world_size=n_ranks, timeout=timedelta(seconds=request.get('patience', 30)))
     folder = prepare_run_folder(request['folder'], request.get('resume')) if rank == 0 else None
     start = [folder and folder.checkpoint]
     if n_ranks > 1: dist.broadcast_object_list(start)
@@ -107,6 +108,7 @@ def run(request, rank=0):
 
     def batch(n):
         if n == request.get('signal_in_batch'): os.kill(os.getpid(), request['signum'])
+        if n == request.get('alone_in_batch'): dist.barrier()
         return points(n, request.get('poison'), request.get('pause', 0.), request.get('n_batches'))
 
     class FullAt(Checkpoints):
@@ -127,7 +129,6 @@ def run(request, rank=0):
     if shard: # what this rank holds of weights and moments
         held = n_bytes([*trainer.model.parameters(), *trainer.moments.values()])
         (path/f'held-{rank}').write_text(str(held))
-    if dist.is_initialized(): dist.destroy_process_group()
 
 
 def forked(request, rank):
@@ -138,7 +139,7 @@ def forked(request, rank):
     # to the end: a further signal while this one is reported must not change the exit code
     with StopSignals() as stop:
         try:
-            run({**request, 'stop': stop}, rank)
+            with leave_processes(): run({**request, 'stop': stop}, rank)
             code = 0
         except Interrupted as e: code, message = 130, e
         except KeyboardInterrupt: code = 130

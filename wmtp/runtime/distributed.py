@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LAUNCHERS', 'PATIENCE', 'window_batches', 'count_steps', 'ranks', 'sum_numbers', 'gather_flat', 'sum_gradients',
-           'share_work', 'environment_number', 'launched', 'wait_for', 'join_processes', 'leave_processes', 'broadcast',
-           'on_rank0']
+           'share_work', 'environment_number', 'launched', 'wait_for', 'join_processes', 'lost_a_rank',
+           'leave_processes', 'broadcast', 'on_rank0']
 
 # %% ../../nbs/5_training/52_distributed.ipynb #f2857b53
 import math
@@ -183,6 +183,13 @@ def join_processes(
         raise RunError(f"{n_ranks} processes did not meet at {where} ({str(e).splitlines()[0]})") from None
     return device, *ranks()
 
+# %% ../../nbs/5_training/52_distributed.ipynb #c7232689
+def lost_a_rank(
+    error:RuntimeError,
+) -> bool:
+    "Is this an error of `torch.distributed`: another rank has gone, or does not come?"
+    return isinstance(error, dist.DistError) or 'gloo/transport' in str(error)
+
 @contextmanager
 def leave_processes():
     "Leave the process group, if any, after a block, also when an error has ended all ranks alike."
@@ -190,7 +197,11 @@ def leave_processes():
         if dist.is_available() and dist.is_initialized(): dist.destroy_process_group()
     try: yield
     except (InputError, Interrupted): leave(); raise
-    leave() # a rank that fails alone must not wait here for the others: its end is the sign
+    except RuntimeError as e: # a rank that fails alone must not wait here for the others: its end is the sign
+        if not lost_a_rank(e): raise
+        raise RunError("another rank has ended or did not come; if it says nothing itself, the ranks are not "
+                       "at the same point. What was saved is whole; go on with --resume auto") from e
+    leave()
 
 # %% ../../nbs/5_training/52_distributed.ipynb #88d5bd2b
 def broadcast(

@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.staging import BlockingAsyncStager
 
 from ..core import InputError, RunError, seed_everything
 from .checkpoint import Checkpoints, load_trainer, part_folder
-from .distributed import PATIENCE, broadcast, sum_numbers, window_batches
+from .distributed import PATIENCE, broadcast, window_batches
 from .interrupt import Abandoned, Interrupted, StopSignals
 from .journal import Tracker
 from .progress import StepProgress
@@ -215,8 +215,6 @@ def load(self:Trainer):
     for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr()): group['lr'] = lr
     self.state = TrainState(**saved['state'])
     self.saved = self.state.step
-    if len(steps := sum_numbers({self.state.step: 1})) > 1:
-        raise InputError(f"ranks would resume at different steps: {sorted(steps)}")
     if self.tracker and self.tracker.n_rows > self.state.journal_rows:
         raise RunError(f"the journal has {self.tracker.n_rows} rows, {self.resume} stands on "
                        f"{self.state.journal_rows}; open the tracker with resumed_rows()")
