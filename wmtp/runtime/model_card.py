@@ -9,6 +9,8 @@ __all__ = ['FIGURES', 'OPEN', 'COMMANDS', 'WHAT', 'CARD', 'headline_figures', 'f
 # %% ../../nbs/5_training/54c_model_card.ipynb #88f20d85
 from pathlib import Path
 
+from .output import figure_text
+
 # %% ../../nbs/5_training/54c_model_card.ipynb #9b217f28
 FIGURES = { # kind -> (words, metric, ((words of a baseline, metric or number), ...))
     'critic': (
