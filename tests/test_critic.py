@@ -68,8 +68,10 @@ def test_killed_and_resumed_is_bit_identical(whole, tmp_path, seed):
     assert bits(tmp_path/'run') == bits(whole[0])
 
 
-def test_sigterm_saves_and_exits_130(whole, tmp_path):
-    settings = tiny(tmp_path/'run')
+@pytest.mark.parametrize('prefetch', ['false', 'true'])
+def test_sigterm_saves_and_exits_130(whole, prefetch, tmp_path):
+    "Batches made ahead by a thread are the same ones, and the thread does not outlive the run."
+    settings = tiny(tmp_path/'run', f'runtime.prefetch={prefetch}')
     process = Running('critic', settings=settings).until(lambda: steps(tmp_path/'run') >= 7)
     process.send(signal.SIGTERM)
     done = process.wait(60)

@@ -86,6 +86,7 @@ class RuntimeConfig:
     dtype: str = key(choices=('auto', 'float32', 'bfloat16'))
     shard: str = key(choices=('none', 'full'))
     compile: bool = key()
+    prefetch: bool = key()
     log_every_steps: int = key(min=1)
 
 @dataclass

@@ -39,6 +39,7 @@ MAY_CHANGE = { # key -> why no number rests on it
     'checkpoint.save_every_steps': 'how many steps a kill costs',
     'checkpoint.keep': 'checkpoints that nothing reads again',
     'checkpoint.async_save': 'whether training goes on while a copy is written',
+    'runtime.prefetch': 'when a batch is made; it is the same one',
     'runtime.log_every_steps': 'lines for a person',
     'mlflow.tracking_uri': 'where a copy of the journal goes',
     'mlflow.experiment': 'where a copy of the journal goes',

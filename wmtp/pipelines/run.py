@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['seen_at', 'check_seen_by_all', 'open_run_folder', 'source_tags', 'mlflow_copy', 'run_tags', 'read_data', 'Recipe',
-           'RunResult', 'page_head', 'write_page', 'evaluation', 'make_trainer', 'best_checkpoint', 'judge_best',
-           'train_and_report']
+           'RunResult', 'page_head', 'write_page', 'evaluation', 'training_batches', 'make_trainer', 'best_checkpoint',
+           'judge_best', 'train_and_report']
 
 # %% ../../nbs/6_runs/59c_run.ipynb #c3357ccc
 import json
 import math
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from ..config.environment import git_commit
 from ..config.load import config_sha256, to_yaml
 from ..config.secrets import hide
 from ..core import InputError, file_sha256, read_json
+from ..data.prefetch import batches_ahead
 from ..figures import PageHead
 from .handoff import read_about
 from .identity import check_same_run
@@ -180,13 +181,19 @@ def evaluation(setup:RunSetup, recipe:Recipe, folder:Path) -> Callable: # as the
     return evaluate
 
 # %% ../../nbs/6_runs/59c_run.ipynb #998de07a
+def training_batches(setup:RunSetup): # a context in which batch(n) is micro-batch n
+    "The batches of a run, each made when it is asked for, or ahead."
+    if not setup.cfg.runtime.prefetch: return nullcontext(setup.batch)
+    window = setup.cfg.training.gradient_accumulation_steps
+    return batches_ahead(setup.batch, window, setup.n_ranks, setup.n_batches)
+
 def make_trainer(
-    setup:RunSetup, recipe:Recipe, model, folder:Path, checkpoints, tracker, checkpoint, stop,
+    setup:RunSetup, recipe:Recipe, model, batch, folder:Path, checkpoints, tracker, checkpoint, stop,
 ) -> Trainer:
     "The training loop as configured."
     t, runtime = setup.cfg.training, setup.cfg.runtime
     return Trainer(
-        model, recipe.loss, setup.batch, recipe.counts,
+        model, recipe.loss, batch, recipe.counts,
         setup.n_steps, setup.n_batches, accumulation=t.gradient_accumulation_steps,
         learning_rate=t.learning_rate, weight_decay=t.weight_decay, max_grad_norm=t.max_grad_norm or math.inf,
         lr_scheduler=t.lr_scheduler, lr_warmup_steps=t.lr_warmup_steps,
@@ -249,8 +256,9 @@ def train_and_report(
     checkpoints = Checkpoints(folder, partial(recipe.save, model), about, to_yaml(setup.cfg),
                               setup.cfg.checkpoint.keep, card)
     tags = about and run_tags(setup.cfg, about)
-    with mlflow_copy(setup.cfg, folder, setup.rank, tags, read_data(setup)) as copy:
-        trainer = make_trainer(setup, recipe, model, folder, checkpoints, tracker, checkpoint, stop)
+    with (training_batches(setup) as batch,
+          mlflow_copy(setup.cfg, folder, setup.rank, tags, read_data(setup)) as copy):
+        trainer = make_trainer(setup, recipe, model, batch, folder, checkpoints, tracker, checkpoint, stop)
         run = judge_best(setup, recipe, trainer.model, trainer.train(), folder, copy and copy.run_id)
         if copy:
             for name in ('report.html', 'summary.json'): copy.log_artifact(folder/name)
