@@ -135,7 +135,7 @@ KINDS = {
     'lambda-return with warm-up': ([*FROZEN, 'critic.use_mc_mse=false', 'critic.use_lambda_return=true',
                                     'critic.eos_warmup_steps=1'], True),
     'ranking only': (['critic.value_coef=0', 'critic.ranking_coef=1', 'critic.use_mc_mse=false'], False),
-    'checkpointed, accumulated': (['models.value_model.gradient_checkpointing=true',
+    'checkpointed, accumulated': (['models.value_model.checkpointing=selective',
                                    'training.gradient_accumulation_steps=2'], False),
 }
 

@@ -47,7 +47,7 @@ def lora(home):
     "Settings of a LoRA on the reference's network."
     return ['data.max_length=256', f"models.policy.path={best(home/'reference')}",
             'models.policy.lora.enabled=true', 'models.policy.lora.rank=2',
-            'models.policy.gradient_checkpointing=true']
+            'models.policy.checkpointing=selective']
 
 
 @pytest.mark.parametrize('arm', ['baseline', 'verifiable', 'rho1', 'reward_conditioned'])

@@ -71,7 +71,7 @@ def rehearsed(bench, n_tokens, lora=True, checkpointed=False):
     with torch.device('meta'):
         model = MetaLlamaMTPAdapter(bench.config)
         if lora: model = add_lora(model.to(torch.bfloat16), 64 if not bench.tiny else 4)
-    if checkpointed: model.enable_gradient_checkpointing()
+    if checkpointed: model.set_checkpointing('full')
     loss, counts = policy_losses(load_config('baseline', run='baseline'), 4)
     parts = rehearse_step(model.train(), loss, counts, bench.batch(n_tokens), torch.bfloat16,
                           bench.device.type)
@@ -81,7 +81,7 @@ def rehearsed(bench, n_tokens, lora=True, checkpointed=False):
 def policy_step(bench, n_tokens=4096, checkpointed=False, casts=False, compiled=False):
     "One micro-batch and one update of a policy with LoRA."
     model = add_lora(bench.policy(), 64 if not bench.tiny else 4)
-    if checkpointed: model.enable_gradient_checkpointing()
+    if checkpointed: model.set_checkpointing('full')
     for layer in model.modules() if casts else ():
         if isinstance(layer, LoraLayer): layer._forward_pre_hooks.clear() # PEFT as it comes
     if compiled: compile_blocks(model, 'eager' if bench.tiny else 'inductor')
@@ -135,7 +135,7 @@ def all_weights(bench):
     if bench.on_gpu and torch.cuda.mem_get_info()[0] < 125 * 2**30:
         yield 'a step', {'skipped': 'less than 125 GiB free'}
         return
-    model = bench.policy(torch.float32).enable_gradient_checkpointing()
+    model = bench.policy(torch.float32).set_checkpointing('full')
     numbers = bench.timed(trainer(bench, model, 4096).one_step, n=3, tokens=4096)
     yield 'a step', numbers | {'estimate_gib': rehearsed(bench, 4096, lora=False, checkpointed=True)}
 

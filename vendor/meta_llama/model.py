@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 
 @dataclass
@@ -178,7 +177,6 @@ class Transformer(nn.Module):
     def build(self, args: ModelArgs):
         "Makes the modules; `layers` ends with the block of head 1, `extra_heads` those of heads 2 and up."
         self.args = args
-        self.checkpoint_blocks = False  # True: blocks are computed again in the backward pass
         self.rope = None  # from `positions_table`
         self.tok_embeddings = nn.Embedding(args.vocab_size, args.dim)
         n_extra = args.n_future_tokens - 1
@@ -252,8 +250,6 @@ class Transformer(nn.Module):
         table, mask, places = self.prepare_pass(x.shape[1], start_pos, cache, positions, segments, x.device)
         for i, block in enumerate(blocks):
             if cache is not None: x = block(x, table, mask, places, cache[first + i])
-            elif self.checkpoint_blocks and torch.is_grad_enabled():
-                x = checkpoint(block, x, table, mask, use_reentrant=False)
             else: x = block(x, table, mask)
         return x
 

@@ -121,7 +121,7 @@ class CriticModelConfig:
     bias_init: float = key(above=0, below=1)
     dropout: float = key(min=0, below=1)
     freeze_backbone: bool = key()
-    gradient_checkpointing: bool = key()
+    checkpointing: str = key(choices=('none', 'full', 'selective'))
     lora: LoraConfig = key()
 
 # %% ../../nbs/appendix/config/00c_runs.ipynb #6b58c580
@@ -157,7 +157,7 @@ class PolicyModelConfig:
     n_kv_heads: int|None = key(min=1)
     hidden_dim: int = key(min=1)
     n_future_tokens: int = key(min=1)
-    gradient_checkpointing: bool = key()
+    checkpointing: str = key(choices=('none', 'full', 'selective'))
     lora: LoraConfig = key()
 
 @dataclass

@@ -55,8 +55,7 @@ def equip_critic(cfg, model:ValueModel) -> ValueModel: # itself, in training mod
     m = cfg.models.value_model
     if m.freeze_backbone: model.freeze_backbone()
     if m.lora.enabled: model.add_lora(m.lora.rank, m.lora.alpha, m.lora.dropout)
-    if m.gradient_checkpointing: model.enable_gradient_checkpointing()
-    return model.train()
+    return model.set_checkpointing(m.checkpointing).train()
 
 def make_critic(
     setup:RunSetup, # of a critic's run
@@ -193,8 +192,7 @@ def critic_report(
 def load_critic(setup:RunSetup, folder) -> ValueModel: # in training mode, frozen as it was
     "The critic saved in a checkpoint of this run."
     model = ValueModel.from_checkpoint(folder, setup.paths['models.value_model.backbone_path'])
-    if setup.cfg.models.value_model.gradient_checkpointing: model.enable_gradient_checkpointing()
-    return model.train()
+    return model.set_checkpointing(setup.cfg.models.value_model.checkpointing).train()
 
 def critic_recipe(setup:RunSetup) -> Recipe:
     "What a critic brings to a run."

@@ -178,7 +178,8 @@ def remedies(cfg, machine:Machine, parts:dict) -> Iterator: # of (settings, mach
     state, room = parts['model'] + parts['AdamW'], USABLE * machine.memory
     read = parts['peak'] - state - parts['step']
     if state + read < room:
-        if not model.gradient_checkpointing: yield {f'{part}.gradient_checkpointing': True}, machine
+        for way in {'none': ('selective', 'full'), 'selective': ('full',)}.get(model.checkpointing, ()):
+            yield {f'{part}.checkpointing': way}, machine
         if t.tokens_per_batch >= 2 * cfg.data.max_length:
             yield {'training.tokens_per_batch': t.tokens_per_batch // 2,
                    'training.gradient_accumulation_steps': t.gradient_accumulation_steps * 2}, machine
