@@ -31,3 +31,9 @@ def test_every_part_runs_at_a_toy_size(tmp_path):
     assert max(errors.values()) < .02 # bfloat16
     beside = next(row for row in rows if row['part'] == 'attention' and 'ms' not in row)
     assert beside['largest_difference'] < 1e-5
+    smoke = {row['what']: row for row in rows if row['part'] == 'smoke'}
+    assert smoke['losses']['baseline, resumed'] == smoke['losses']['baseline']
+    gradients = smoke['gradients of LoRA in float32']
+    assert gradients['norm'] > 0 and gradients['gradient_error'] < 1e-5
+    saved = next(row for row in rows if row['what'] == 'saved while training goes on')
+    assert saved['waits_s'] <= saved['s']

@@ -2,11 +2,14 @@
 import tempfile
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import torch
+from gpu_measure import Bench
 from peft.tuners.lora import LoraLayer
+from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from wmtp.config.load import load_config
@@ -22,17 +25,18 @@ from wmtp.pipelines.setup import tiny_settings
 from wmtp.pipelines.verifiable import run_verifiable
 from wmtp.runtime.journal import read_journal
 from wmtp.runtime.rehearsal import rehearse_step
-from wmtp.runtime.sharding import gather_weights, named_moments, save_shards
+from wmtp.runtime.sharding import gather_weights, named_moments, save_shards, trained_weights
 from wmtp.runtime.training_loop import TrainingLoop, compile_blocks, compile_seconds
 from wmtp.value_weighting.rho1 import reference_nll
 
 
 def losses_of_runs(home, device, dtype):
-    "The training losses of micro runs of all four commands, as a user starts them."
+    "The training losses of micro runs of all four commands, as a user starts them, and of one gone on with."
     changes = ('training.max_steps=2', 'training.eval_every_steps=2', 'training.eval_max_batches=1',
-               'report.n_examples=0', f'runtime.device={device}', f'runtime.dtype={dtype}')
-    def start(work, run, *own):
-        work(load_config(None, tiny_settings(run, home/run, *changes, *own), run))
+               'checkpoint.save_every_steps=1', 'report.n_examples=0', f'runtime.device={device}',
+               f'runtime.dtype={dtype}')
+    def start(work, run, *own, resume=None):
+        work(load_config(None, tiny_settings(run, home/run, *changes, *own), run), resume)
         return [row['train/loss'] for row in read_journal(home/run/'journal.jsonl')[0] if 'train/loss' in row]
     tokenizer, reference = load_tokenizer(load_config(run='rho1').tokenizer.path), home/'reference'
     micro = MetaLlamaMTPAdapter.micro(tokenizer.vocab_size, 32, 2, 2, 64, n_future_tokens=1)
@@ -41,7 +45,22 @@ def losses_of_runs(home, device, dtype):
     return {'critic': start(run_critic, 'critic'), 'baseline': start(run_baseline, 'baseline'),
             'verifiable': start(run_verifiable, 'verifiable',
                                 f"models.value_model.checkpoint_path={home/'critic'}"),
-            'rho1': start(run_rho1, 'rho1', f'models.reference.path={reference}')}
+            'rho1': start(run_rho1, 'rho1', f'models.reference.path={reference}'),
+            'baseline, resumed': start(run_baseline, 'baseline', resume=home/'baseline'/'step-000001')}
+
+
+def lora_gradients(device):
+    "The gradients of a micro policy's LoRA layers in float32, all in one row on the CPU."
+    bench = Bench(device, tiny=True)
+    torch.manual_seed(0)
+    model = add_lora(MetaLlamaMTPAdapter(bench.config), 4, dropout=0.)
+    for name, p in model.named_parameters():
+        if 'lora_B' in name: torch.nn.init.normal_(p, std=.02) # at 0, as they begin, A has no gradient
+    loss, counts = policy_losses(load_config('baseline', run='baseline'), 4)
+    batch = bench.batch(8192)
+    out = loss(model.to(device), batch.to(device), 0, counts(batch, 0))
+    out.total().backward()
+    return torch.cat([p.grad.flatten().cpu() for p in model.parameters() if p.requires_grad])
 
 
 def smoke(bench):
@@ -55,6 +74,10 @@ def smoke(bench):
         measured = losses('cuda', dtype)
         yield dtype, {run: max(abs(a / b - 1) for a, b in zip(measured[run], expected[run]))
                       for run in expected} # at most 1e-3 in float32, 2e-2 in bfloat16
+    wanted = lora_gradients(torch.device('cpu'))
+    error = (lora_gradients(bench.device) - wanted).norm() / wanted.norm()
+    yield 'gradients of LoRA in float32', {'norm': wanted.norm().item(),
+                                            'gradient_error': error.item()} # at most 1e-5
 
 
 def trainer(bench, model, n_tokens, run='baseline', **options):
@@ -110,7 +133,11 @@ def critic(bench):
     "What a critic costs: to read a batch, as beside a policy, and a step of its own training."
     with bench.making(torch.float32): model = ValueModel.micro(*bench.backbone)
     loop = trainer(bench, model, 4096, 'critic', changes=('critic.lm_coef=0',))
-    yield 'a step of training', bench.timed(loop.one_step, tokens=4096)
+    numbers = bench.timed(loop.one_step, tokens=4096)
+    with torch.device('meta'): blank = ValueModel.micro(*bench.backbone)
+    parts = rehearse_step(blank.train(), loop.loss, loop.counts, loop.batch(0), loop.dtype,
+                          bench.device.type)
+    yield 'a step of training', numbers | {'estimate_gib': round(parts['peak'] / 2**30, 2)}
     del loop
     model, b = model.eval().to(torch.bfloat16), bench.batch(8192).to(bench.device)
     model.head.float()
@@ -145,7 +172,8 @@ def shares(bench):
     whole = add_lora(bench.policy(), 64 if not bench.tiny else 4)
     loop = trainer(bench, whole, 4096, shard=True, changes=('runtime.shard=full',))
     model, moments = loop.model, named_moments(loop.model, loop.optimizer)
-    yield 'a step', bench.share_of_peak(bench.timed(loop.one_step, tokens=4096))
+    numbers = bench.share_of_peak(bench.timed(loop.one_step, tokens=4096))
+    yield 'a step', numbers | {'estimate_gib': rehearsed(bench, 4096)}
     def seconds(work, *args):
         began = time.perf_counter()
         work(*args)
@@ -154,8 +182,24 @@ def shares(bench):
         for what, tensors in (('moments', moments), ('weights', dict(model.state_dict()))):
             took = seconds(save_shards, tensors, f'{folder}/{what}')
             yield f'{what} saved', {'s': took, 'gb': round(sum(t.nbytes for t in tensors.values()) / 1e9, 2)}
+        yield 'saved while training goes on', saved_meanwhile(loop, moments, f'{folder}/meanwhile')
     yield 'weights gathered', {'s': seconds(gather_weights, model, whole)}
     torch.distributed.destroy_process_group()
+
+
+def saved_meanwhile(loop, moments, folder):
+    "Seconds that training waits for a save in the background, and that the save takes."
+    group, began = torch.distributed.new_group(backend='gloo'), time.perf_counter()
+    staged = BlockingAsyncStager().stage(trained_weights(loop.model) | moments)
+    waits, steps = time.perf_counter() - began, 0
+    with ThreadPoolExecutor(1) as writer:
+        save = writer.submit(save_shards, staged, folder, group)
+        while not save.done():
+            loop.one_step()
+            steps += 1
+        save.result()
+    return {'waits_s': round(waits, 2), 's': round(time.perf_counter() - began, 2), 'steps_meanwhile': steps,
+            'gb': round(sum(t.nbytes for t in staged.values()) / 1e9, 2)}
 
 
 FIRST = {'smoke': smoke,
