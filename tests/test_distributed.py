@@ -167,6 +167,19 @@ def test_shares_make_the_same_run(server, shares, tmp_path):
     assert_close_runs(tmp_path/'one', shares)
 
 
+def test_shares_in_the_memory_of_the_machine(server, shares, tmp_path):
+    "Stopped and resumed, its losses, weights and moments are to the bit those without `offload`."
+    folder, run = tmp_path/'run', {'ranks': 2, 'n_batches': 157, 'shard': True, 'offload': True}
+
+    def ask(pids):
+        wait_for(folder/'step-000004')
+        send(pids[1], signal.SIGTERM)
+
+    assert server.run(folder, **run, meanwhile=ask, pause=.02) == [130, 130], server.messages()
+    assert server.run(folder, **run, resume='auto') == [0, 0], server.messages()
+    assert final_state(folder) == final_state(shares)
+
+
 def test_whole_weights_are_of_the_best_and_the_last_alone(shares):
     for step, folder in step_folders(shares).items():
         assert (folder/'model.safetensors').exists() == (step in (10, 20, 30, 40)), step

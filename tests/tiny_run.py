@@ -122,6 +122,7 @@ def run(request, rank=0):
         n_steps=40, n_batches=request.get('n_batches'), accumulation=request.get('accumulation', 2),
         learning_rate=1e-2, weight_decay=.01, lr_warmup_steps=5, evaluate=evaluate, eval_every_steps=10,
         save_every_steps=4, max_bad_steps=3, resume=start[0], stop=request.get('stop'), shard=shard,
+        offload=bool(request.get('offload')),
         async_save=bool(request.get('async_save')),
         checkpoints=FullAt(path, lambda part: save_weights(model, part), keep=2),
         tracker=Tracker(path, n_rows=resumed_rows(start[0])) if rank == 0 else None)

@@ -85,6 +85,7 @@ class RuntimeConfig:
                       shorthand=(r'(\d+)', r'cuda:\1'))
     dtype: str = key(choices=('auto', 'float32', 'bfloat16'))
     shard: str = key(choices=('none', 'full'))
+    offload: bool = key()
     compile: bool = key()
     prefetch: bool = key()
     log_every_steps: int = key(min=1)

@@ -127,7 +127,8 @@ def footprint(cfg, machine:Machine) -> dict[str, int]: # part -> bytes of one pr
     parts = rehearse_step(model, loss, counts, largest_batch(t.tokens_per_batch, cfg.data.max_length), dtype,
                           machine.device, t.gradient_accumulation_steps,
                           machine.n_ranks if cfg.runtime.shard == 'full' else None,
-                          tuple((model, read) for _, model, read in readers))
+                          tuple((model, read) for _, model, read in readers),
+                          cfg.runtime.offload and machine.device == 'cuda') # else both memories are one
     parts |= {name: parts[name] + max(0, best - parts['step']) for name in ('peak', 'step')}
     return {readers[0][0] if name == 'others' and readers else name: size for name, size in parts.items()}
 
@@ -216,7 +217,9 @@ def judge_parts(parts:dict, machine:Machine, each:str=', each') -> Verdict: # wi
     "What these parts need beside what there is."
     gib = lambda size: f'{size / 2**30:.3g}'
     fits = parts['peak'] <= USABLE * machine.memory
-    held = ', '.join(f'{name} {gib(size)}' for name, size in parts.items() if name != 'peak' and size)
+    on_device = {name: size for name, size in parts.items() if name not in ('peak', 'host') and size}
+    held = ', '.join(f'{name} {gib(size)}' for name, size in on_device.items())
+    if 'host' in parts: held += f"; in the machine's memory {gib(parts['host'])}"
     ranks = '' if machine.n_ranks == 1 else f'{each} of {machine.n_ranks}'
     text = f"{gib(parts['peak'])} of {gib(machine.memory)} GiB{'' if fits else ' do not fit'}{ranks} ({held})"
     return Verdict(fits, text, [])

@@ -81,7 +81,8 @@ def window_identity(cfg, n_ranks:int) -> dict: # key -> value
     return {key: f'{OmegaConf.select(cfg, key) * n_ranks} over all processes'}
 
 # %% ../../nbs/6_runs/58_identity.ipynb #76d4337f
-AS_BEFORE = {'runtime.compile': False, 'runtime.shard': 'none'} # what a run did before it could be asked
+AS_BEFORE = { # what a run did before it could be asked
+    'runtime.compile': False, 'runtime.offload': False, 'runtime.shard': 'none'}
 NO_MORE = {f'models.{part}.gradient_checkpointing' for part in ('policy', 'value_model')} # now checkpointing
 
 def shown(value) -> str:

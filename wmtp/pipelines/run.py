@@ -205,7 +205,7 @@ def make_trainer(
         checkpoints=checkpoints, save_every_steps=setup.cfg.checkpoint.save_every_steps,
         async_save=setup.cfg.checkpoint.async_save,
         tracker=tracker, log_every_steps=runtime.log_every_steps, resume=checkpoint, stop=stop,
-        shard=runtime.shard == 'full', compile=runtime.compile)
+        shard=runtime.shard == 'full', offload=runtime.offload, compile=runtime.compile)
 
 # %% ../../nbs/6_runs/59c_run.ipynb #07fa35d9
 def best_checkpoint(recipe:Recipe, model, folder:Path) -> Path:

@@ -86,12 +86,13 @@ def rehearse_step(
     accumulation:int=1, # micro-batches a step
     n_ranks:int|None=None, # that share the model; None = each process holds all of it
     readers:tuple=(), # of (model on the meta device, read(model, batch)), asked before the step
+    offload:bool=False, # shares lie in the machine's memory
 ) -> dict[str, int]: # part -> bytes of one process
     "What one process holds in a training step."
     with stage(device, n_ranks) as live:
         read_only = [p for reader, _ in readers for p in lay_down(reader, live)]
         lay_down(model, live)
-        if n_ranks: shard_model(model, torch.device('cpu'), dtype)
+        if n_ranks: shard_model(model, torch.device('cpu'), dtype, offload)
         model.to = lambda device: model # it lies there already
         loop = TrainingLoop(model, loss, None, counts, 1, dtype=dtype)
         moments = [*named_moments(model, loop.optimizer).values()]
@@ -100,9 +101,14 @@ def rehearse_step(
         live.peak = live.now # the whole model was there for a moment, as it is on a CPU before a real step
         with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
             for reader, read in readers: read(reader, batch)
-        if accumulation > 1:
+        if accumulation > 1 or offload:
             for p in loop.parameters: p.grad = torch.zeros_like(p)
         announced = counts(batch, 0)
         loop.forward_backward(0, batch, announced, announced)
+        if offload: # AdamW runs where the shares are
+            host = parts['model'] + parts['AdamW'] + n_bytes(p.grad for p in loop.parameters)
+            peak, others = live.peak - host, parts['others']
+            parts = {'model': 0, 'AdamW': 0, 'others': others, 'step': peak - others, 'peak': peak}
+            return parts | {'host': host}
         loop.update({'train/loss': 0.})
         return parts | {'step': live.peak - sum(parts.values()), 'peak': live.peak}

@@ -17,8 +17,8 @@ from torch import nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.fsdp import register_fsdp_forward_method
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..core import InputError, RunError
@@ -94,11 +94,13 @@ def shard_model(
     model:nn.Module, # of every rank the same; afterwards with a share of every parameter
     device:torch.device,
     dtype:torch.dtype=torch.float32, # to compute in
+    offload:bool=False, # the shares lie in the machine's memory
 ):
     "Leave this rank its share of the model; called by all ranks."
+    home = CPUOffloadPolicy(pin_memory=device.type == 'cuda') if offload else OffloadPolicy()
     core, mesh = core_model(model), init_device_mesh(device.type, (ranks()[1],))
     for module, precision in sharded_units(core, dtype):
-        fully_shard(module, mesh=mesh, mp_policy=precision)
+        fully_shard(module, mesh=mesh, mp_policy=precision, offload_policy=home)
         module.set_gradient_divide_factor(1.)
         module.set_force_sum_reduction_for_comms(True) # gloo knows no scaled sum
     if hasattr(core, 'trunk'): register_fsdp_forward_method(core, 'trunk')
@@ -108,19 +110,21 @@ def share_model(
     whole:nn.Module|None, # on rank 0, on the CPU; afterwards its own empty twin
     device:torch.device,
     dtype:torch.dtype=torch.float32, # to compute in
-) -> nn.Module: # with this rank's share of every parameter, on the device
+    offload:bool=False, # the shares lie in the machine's memory
+) -> nn.Module: # with this rank's share of every parameter
     "The model that rank 0 has, in shares; called by all ranks."
     if device.type not in ('cpu', 'cuda'):
         raise InputError(f"runtime.shard is 'full' and the device is {device.type}; it needs cuda or cpu")
     if not dist.is_initialized():
-        dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', store=dist.HashStore(), rank=0,
-                                world_size=1)
+        dist.init_process_group('cpu:gloo,cuda:nccl' if device.type == 'cuda' else 'gloo',
+                                store=dist.HashStore(), rank=0, world_size=1)
     model = broadcast(empty_twin(whole) if ranks()[0] == 0 else None)
     if hasattr(core := core_model(model), 'config'):
         # transformers learns what a class can put out when one is constructed
         with torch.device('meta'): type(core)(core.config)
-    shard_model(model, device, dtype)
-    model.to_empty(device=device)
+    shard_model(model, device, dtype, offload)
+    home = lambda t: 'cpu' if offload and isinstance(t, DTensor) else device # buffers are no shares
+    model._apply(lambda t: torch.empty_like(t, device=home(t))) # as `to_empty` does it
     hand_out(model, whole)
     if ranks()[0] == 0: whole.to('meta')
     return model

@@ -100,17 +100,18 @@ class TrainingLoop:
     prepare:Callable|None=None
     stop:StopSignals|None=None # signals that ask the run to end
     shard:bool=False # each rank holds a share of the model that rank 0 brings
+    offload:bool=False # and has it in the machine's memory, AdamW with it
     compile:bool=False # blocks by `torch.compile`
 
     def __post_init__(self):
         from transformers import get_scheduler
         self.device, (self.rank, self.n_ranks) = torch.device(self.device), ranks()
         self.whole = self.model # where it is sharded, what saves it: on rank 0, without numbers
-        if self.shard: self.model = share_model(self.whole, self.device, self.dtype)
+        if self.shard: self.model = share_model(self.whole, self.device, self.dtype, self.offload)
         else: self.model.to(self.device)
         if self.compile: compile_blocks(self.model)
         self.optimizer = torch.optim.AdamW(decay_groups(self.model, self.weight_decay), lr=self.learning_rate,
-                                           fused=self.device.type == 'cuda' or None)
+                                           fused=self.device.type == 'cuda' and not self.offload or None)
         self.scheduler = get_scheduler(self.lr_scheduler, self.optimizer, self.lr_warmup_steps, self.n_steps)
         self.parameters = [p for group in self.optimizer.param_groups for p in group['params']]
         self.state = TrainState()
