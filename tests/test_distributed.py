@@ -126,6 +126,20 @@ def test_ranks_that_see_different_checkpoints(shard, sees, tmp_path):
     assert [*step_folders(tmp_path/'rank0'/'run')] == [2, 4]
 
 
+@pytest.mark.parametrize('shard', ['full', 'none'])
+def test_ranks_that_write_to_different_disks(shard, tmp_path):
+    "In shares all ranks refuse before the first step; where rank 0 alone writes, nothing is wrong."
+    for rank in 'rank0', 'rank1': (tmp_path/rank).mkdir()
+    settings = tiny_settings('critic', '/proc/self/cwd/run', f'runtime.shard={shard}')
+    both = commands.run_ranks('critic', first=partial(on_its_own_disk, tmp_path), settings=settings)
+    assert [done.returncode for done in both] == [2 if shard == 'full' else 0] * 2, both
+    assert [*(tmp_path/'rank1').iterdir()] == []
+    if shard == 'none': return
+    for done in both:
+        assert done.stderr.count('\n') == 1 and 'rank 1 does not see what rank 0 made' in done.stderr
+    assert [path.name for path in (tmp_path/'rank0'/'run').iterdir()] == ['.wmtp.lock']
+
+
 LEFT_BEHIND = {"WORLD_SIZE is '2'": {'WORLD_SIZE': '2'}, "WORLD_SIZE is ''": {'WORLD_SIZE': ''},
                "WORLD_SIZE is 'two'": {'WORLD_SIZE': 'two'},
                "RANK is '2'": {'WORLD_SIZE': '2', 'RANK': '2'},
