@@ -206,6 +206,7 @@ class ReferenceConfig:
 class Rho1LossConfig:
     kind: str = key(choices=('select', 'soft'))
     ratio: float = key(above=0, max=1)
+    scope: str = key(choices=('window', 'batch'))
     temperature: float = key(above=0)
 
 # %% ../../nbs/appendix/config/00c_runs.ipynb #0b7a0341

@@ -80,6 +80,7 @@ class Batch:
     rewards:Tensor # [batch] float32, 1 for a correct program
     terminated:Tensor # [batch] bool, false where the EOS was cut off
     weights:Tensor|None=None # [batch, seq] or [batch, seq, n_future] float32, state-indexed; None = all 1
+    reference_nll:Tensor|None=None # [batch, seq] float32 nats, state-indexed: what a selection compares with
 
     def to(self, device) -> 'Batch':
         "The same batch on another device."

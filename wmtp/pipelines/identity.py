@@ -82,7 +82,7 @@ def window_identity(cfg, n_ranks:int) -> dict: # key -> value
 
 # %% ../../nbs/6_runs/58_identity.ipynb #76d4337f
 AS_BEFORE = { # what a run did before it could be asked
-    'runtime.compile': False, 'runtime.offload': False, 'runtime.shard': 'none'}
+    'runtime.compile': False, 'runtime.offload': False, 'runtime.shard': 'none', 'rho1.scope': 'window'}
 NO_MORE = {f'models.{part}.gradient_checkpointing' for part in ('policy', 'value_model')} # now checkpointing
 
 def shown(value) -> str:

@@ -6,8 +6,8 @@
 __all__ = ['PROBABILITY', 'WEIGHT', 'check_policy_sizes', 'heads_in_turn', 'equip_policy', 'make_policy', 'load_policy',
            'save_policy', 'policy_config', 'head_coefficients', 'head_parameters', 'term_names', 'policy_losses',
            'Forks', 'find_forks', 'head1_nll', 'policy_nll', 'score_programs', 'fork_metrics', 'policy_metrics',
-           'TokenWeighting', 'attach_weights', 'window_masks', 'colour_weights', 'policy_report', 'policy_recipe',
-           'run_policy']
+           'WithinBatch', 'TokenWeighting', 'attach_weights', 'window_masks', 'colour_weights', 'policy_report',
+           'policy_recipe', 'run_policy']
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #9e6efd26
 from collections.abc import Callable
@@ -125,12 +125,15 @@ def policy_losses(
     cfg, # a policy's configuration
     n_future:int, # number of heads
     by_selection:bool=False, # divide by the tokens of weight above 0 alone
+    within=None, # a `WithinBatch`: weights from this very pass
 ): # loss(model, batch, step, denominators) -> LossOutput, counts(batch, step) -> {term: count}
     "The two functions that the training loop calls."
     coefs, names = head_coefficients(cfg, n_future), term_names(n_future)
     def counts(batch, step):
-        selected = batch.weights > 0 if by_selection else None
-        return dict(zip(names, head_counts(batch.labels, n_future, selected).tolist()))
+        announced = by_selection and batch.weights is None # not selected yet
+        selected = batch.weights > 0 if by_selection and not announced else None
+        n = head_counts(batch.labels, n_future, selected).tolist()
+        return dict(zip(names, [within.n_kept(n[-1])] * n_future if announced else n))
     def loss(model, batch, step, denominators):
         scale = torch.tensor([c / max(denominators[name], 1) for c, name in zip(coefs, names)])
         layout = lay_out(batch, cfg.data.packing)
@@ -138,15 +141,22 @@ def policy_losses(
         trunk_of = lambda k, trunk: trunk.detach() if k and cfg.mtp.detach_heads else trunk
         heads = [lambda trunk, k=k: layout.unpack(model.head_latents(k, trunk_of(k, trunk), **layout.where))
                  for k in range(n_future)]
-        if heads_in_turn(cfg):
+        in_turn, metrics = heads_in_turn(cfg), {}
+        hidden = None if in_turn else torch.stack([head(trunk) for head in heads], 2)
+        if within:
+            latents = heads[0](trunk.detach()) if in_turn else hidden[:, :, 0]
+            nll, mask = token_nll(latents, model.output_weight, batch.labels), state_mask(batch.labels)
+            if by_selection: mask[:, :n_future - 1] = False # every head is asked for what is selected
+            weights, metrics = within.select(batch, nll, mask)
+            batch = replace(batch, weights=weights)
+        if in_turn:
             sums, _ = compute_sequential_mtp_loss(trunk, heads, head_parameters(model), model.output_weight,
                                                   batch.labels, batch.weights, scale)
         else:
-            hidden = torch.stack([head(trunk) for head in heads], 2)
             sums, _ = compute_mtp_ce_loss(hidden, model.output_weight, batch.labels, batch.weights,
                                           scale=scale)
         n = counts(batch, step)
-        metrics = {f'train/{name}_loss': (s, float(n[name])) for name, s in zip(names, sums.tolist())}
+        metrics |= {f'train/{name}_loss': (s, float(n[name])) for name, s in zip(names, sums.tolist())}
         return LossOutput({name: (c * s, n[name]) for name, c, s in zip(names, coefs, sums)}, metrics)
     return loss, counts
 
@@ -245,12 +255,20 @@ def policy_metrics(
 
 # %% ../../nbs/6_runs/60a_policy.ipynb #becb6dd7
 @dataclass
+class WithinBatch:
+    "How an arm weights the tokens of a micro-batch in the training pass."
+    attach:Callable # attach(batches, rows) -> batches with what `select` needs
+    select:Callable # select(batch, head 1's nll, mask) -> (weights, {metric: (sum, count)})
+    n_kept:Callable # n_kept(n) -> how many of n tokens get a weight above 0
+
+@dataclass
 class TokenWeighting:
     "How an arm weights tokens."
     weigh:Callable # weigh(model, batches, rows, step, carry, gather) -> (weighted batches, metrics, carry)
     metadata:dict = field(default_factory=dict) # added to wmtp.json
     by_selection:bool = False # divide by the tokens of weight above 0 alone
     everywhere:bool = True # false where weights are known for the training programs alone
+    within:WithinBatch|None = None
 
 def attach_weights(setup:RunSetup, batches:list, weights:list) -> list: # [Batch]
     "The batches with their weights, on the run's device."
@@ -300,8 +318,9 @@ def policy_recipe(setup:RunSetup, weighting:TokenWeighting) -> Recipe:
     "What a policy brings to a run."
     cfg, valid, forks = setup.cfg, setup.valid, find_forks(setup.valid)
     t, n_future = cfg.training, policy_config(cfg, setup.paths['models.policy.path']).n_future_tokens
-    loss, counts = policy_losses(cfg, n_future, weighting.by_selection)
+    loss, counts = policy_losses(cfg, n_future, weighting.by_selection, weighting.within)
     def prepare(model, numbers, batches, step, carry):
+        if w := weighting.within: return w.attach(batches, [setup.rows(n) for n in numbers]), {}, carry
         return weighting.weigh(model, batches, [setup.rows(n) for n in numbers], step, carry, gather_flat)
     def report(model, scores, metrics, journal, head):
         coloured = colour_weights(setup, model, weighting, scores[0])

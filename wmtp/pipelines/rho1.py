@@ -4,29 +4,32 @@
 
 # %% auto #0
 __all__ = ['reference_tokenizer', 'open_reference', 'open_run_reference', 'score_training_data', 'reference_scores',
-           'window_excess', 'reference_weighting', 'run_rho1']
+           'reference_losses', 'window_excess', 'weights_by_excess', 'selection_stats', 'within_batch',
+           'reference_weighting', 'run_rho1']
 
 # %% ../../nbs/6_runs/63_rho1.ipynb #597f3f4a
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from ..config.secrets import hide
-from ..core import InputError, quiet
+from ..core import InputError, quiet, state_mask
 from ..data.sampling import eval_batches
 from ..data.tokenizer import load_tokenizer
 from ..models.causal_lm import open_causal_lm
 from .handoff import check_same_ids
-from .policy import TokenWeighting, attach_weights, head1_nll, policy_nll, run_policy
-from .policy import window_masks
+from .policy import TokenWeighting, WithinBatch, attach_weights, head1_nll, policy_nll
+from .policy import run_policy, window_masks
 from .run import RunResult
 from .setup import RunSetup
 from ..runtime.interrupt import StopSignals
 from ..value_weighting.reference_losses import open_reference_losses, read_losses, write_reference_losses
-from ..value_weighting.rho1 import compute_excess_stats, excess_loss, reference_nll, rho1_select
-from ..value_weighting.rho1 import soft_weights
-from ..value_weighting.weight_builder import compute_weight_stats
+from ..value_weighting.rho1 import compute_excess_stats, excess_loss, n_selected, reference_nll
+from ..value_weighting.rho1 import rho1_select, soft_weights
+from ..value_weighting.weight_builder import compute_weight_stats, single_process_gather
 
 # %% ../../nbs/6_runs/63_rho1.ipynb #ab969d16
 def reference_tokenizer(folder:Path, tokenizer): # the reference's own, read as the policy's is
@@ -97,32 +100,55 @@ def reference_scores(
     return lambda batch, rows: read_losses(losses, setup.train.numbers[rows].tolist(), batch.labels)
 
 # %% ../../nbs/6_runs/63_rho1.ipynb #6b589a83
+@torch.no_grad()
+def reference_losses(scores:Callable, batch, rows) -> torch.Tensor: # [batch, seq] float32 nats
+    "The reference's loss of each choice; a batch without labels has none on file."
+    if state_mask(batch.labels).any(): return scores(batch, rows)
+    return torch.zeros(batch.labels.shape, device=batch.labels.device)
+
 def window_excess(setup:RunSetup, model, scores:Callable, batches:list, masks:list, rows:list) -> list:
     "The excess loss [batch, seq] of each choice in a window's batches."
-    excess = []
-    for batch, mask, index in zip(batches, masks, rows):
-        b = batch.to(setup.device)
-        nll = policy_nll(setup, model, b)
-        # a batch without labels has no losses on file
-        excess.append(excess_loss(nll, scores(b, index), mask) if mask.any() else torch.zeros_like(nll))
-    return excess
+    batches = [batch.to(setup.device) for batch in batches]
+    return [excess_loss(policy_nll(setup, model, b), reference_losses(scores, b, index), mask)
+            for b, mask, index in zip(batches, masks, rows)]
+
+def weights_by_excess(r, excess:list, masks:list, gather) -> list: # of [batch, seq] float32
+    "The weights of choices that are compared with each other; `r` is the configuration's `rho1`."
+    if r.kind == 'soft': return soft_weights(excess, masks, r.ratio, r.temperature, gather)
+    return [selected.float() for selected in rho1_select(excess, masks, r.ratio, gather)]
+
+def selection_stats(excess:torch.Tensor, weights:torch.Tensor) -> dict: # metric name -> number
+    "What a run logs of choices that were compared, [n] each."
+    largest = float(weights.max()) if len(weights) else 1.
+    return (compute_weight_stats(weights, torch.ones_like(weights), 0., largest)
+            | compute_excess_stats(excess, weights > 0))
+
+# %% ../../nbs/6_runs/63_rho1.ipynb #93aa21dd
+def within_batch(setup:RunSetup, scores:Callable) -> WithinBatch:
+    "The weights of one micro-batch, from the losses of its training pass."
+    r = setup.cfg.rho1
+    def attach(batches, rows):
+        batches = [batch.to(setup.device) for batch in batches]
+        return [replace(b, reference_nll=reference_losses(scores, b, i)) for b, i in zip(batches, rows)]
+    def select(batch, nll, mask):
+        excess = excess_loss(nll, batch.reference_nll, mask)
+        weights, = weights_by_excess(r, [excess], [mask], single_process_gather)
+        n, stats = int(mask.sum()), selection_stats(excess[mask], weights[mask])
+        return weights, {name: (number * n, n) for name, number in stats.items()}
+    return WithinBatch(attach, select, partial(n_selected, ratio=r.ratio))
 
 def reference_weighting(setup:RunSetup) -> TokenWeighting:
     "Weight 1 for the tokens with the largest excess loss, 0 for the rest; or weights that rise with it."
     r, scores = setup.cfg.rho1, reference_scores(setup)
-    @torch.no_grad()
     def weigh(model, batches, rows, step, carry, gather):
         masks = window_masks(setup, batches)
         excess = window_excess(setup, model, scores, batches, masks, rows)
-        if r.kind == 'select':
-            weights = [selected.float() for selected in rho1_select(excess, masks, r.ratio, gather)]
-        else: weights = soft_weights(excess, masks, r.ratio, r.temperature, gather)
+        weights = weights_by_excess(r, excess, masks, gather)
         e, w = (gather(torch.cat([x[m] for x, m in zip(xs, masks)]))[0] for xs in (excess, weights))
-        largest = float(w.max()) if len(w) else 1.
-        metrics = compute_weight_stats(w, torch.ones_like(w), 0., largest) | compute_excess_stats(e, w > 0)
-        return attach_weights(setup, batches, weights), metrics, carry
+        return attach_weights(setup, batches, weights), selection_stats(e, w), carry
     return TokenWeighting(weigh, {'weights': f'rho1 {r.kind}'}, by_selection=r.kind == 'select',
-                          everywhere=setup.cfg.models.reference.path is not None)
+                          everywhere=setup.cfg.models.reference.path is not None,
+                          within=within_batch(setup, scores) if r.scope == 'batch' else None)
 
 # %% ../../nbs/6_runs/63_rho1.ipynb #85a40249
 def run_rho1(
