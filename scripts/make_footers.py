@@ -35,7 +35,9 @@ def with_footer(path, text):
     "The notebook's JSON with this footer as its last cell."
     nb = json.loads(path.read_text(encoding='utf-8'))
     cell = {'cell_type': 'markdown', 'id': 'footer', 'metadata': {}, 'source': text.splitlines(keepends=True)}
-    nb['cells'] = [c for c in nb['cells'] if c['id'] != 'footer'] + [cell]
+    # an editor that has lost the id leaves the text behind
+    is_footer = lambda c: c['cell_type'] == 'markdown' and ''.join(c['source']).startswith('---')
+    nb['cells'] = [c for c in nb['cells'] if not is_footer(c)] + [cell]
     return json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n'
 
 def write(root):
