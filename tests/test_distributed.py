@@ -97,10 +97,10 @@ def test_a_rank_dies(server, tmp_path):
 
 @pytest.mark.parametrize('shard', [False, True])
 def test_a_collective_that_one_rank_comes_to_alone(server, shard, tmp_path):
-    "Rank 1, in micro-batch 21: with a patience of 2 seconds nobody waits for ever, and both say why."
+    "Rank 1, in micro-batch 21: with a patience of 4 seconds nobody waits for ever, and both say why."
     began = time.monotonic()
-    assert server.run(tmp_path/'run', ranks=2, shard=shard, alone_in_batch=21, patience=2) == [1, 1]
-    assert time.monotonic() - began < 30
+    assert server.run(tmp_path/'run', ranks=2, shard=shard, alone_in_batch=21, patience=4) == [1, 1]
+    assert time.monotonic() - began < 120 # gloo itself would wait for half an hour
     assert server.messages().count('another rank has ended or did not come') == 2
     assert [*step_folders(tmp_path/'run')] == [4]
 
