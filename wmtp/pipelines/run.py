@@ -58,6 +58,7 @@ def check_seen_by_all(
             raise InputError(f"ranks would go on from different checkpoints: in {folder}, rank 0 sees "
                              f"{first}, rank {rank} {seen}; put checkpoint.save_dir where all see the same")
 
+# %% ../../nbs/6_runs/59c_run.ipynb #3c474b6c
 def check_one_disk(
     folder, # where all ranks will write
 ):

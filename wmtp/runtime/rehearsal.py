@@ -76,6 +76,7 @@ def lay_down(model:nn.Module, live) -> list: # its parameters
     for x in [*model.parameters(), *model.buffers()]: live.hold(x.untyped_storage())
     return [*model.parameters()]
 
+# %% ../../nbs/5_training/55_rehearsal.ipynb #62837cda
 def rehearse_step(
     model:nn.Module, # on the meta device, in training mode; used up
     loss, # as the loop takes it

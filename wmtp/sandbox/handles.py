@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ASKED', 'ARITHMETIC', 'REFUSED', 'ARGUMENT_BYTES', 'NEEDS_MORE', 'MUTABLE', 'CannotJudge', 'special_methods',
            'ProgramError', 'error_names', 'error_class', 'error_text', 'describe_error', 'error_again', 'verdict_of',
-           'identical', 'Kept', 'Handle', 'asking', 'refusing', 'call_object', 'next_item', 'handle_class', 'Asker',
-           'reply_to', 'ask', 'do', 'called_back', 'replace_contents', 'call']
+           'identical', 'Kept', 'next_items', 'Handle', 'asking', 'refusing', 'call_object', 'next_item',
+           'handle_class', 'Asker', 'reply_to', 'ask', 'do', 'called_back', 'replace_contents', 'call']
 
 # %% ../../nbs/appendix/sandbox/64a_handles.ipynb #1227a755
 import builtins
@@ -152,16 +152,19 @@ class Kept:
         if operation == 'next': return self.encode(self.next_items(number, *values))
         return self.encode(({'getattr': getattr, 'setattr': setattr} | ASKED)[operation](thing, *values))
 
-    def next_items(self, number:int, n:int) -> list:
-        "The next items of an iterator, at most n; an error comes after the items before it."
-        items = []
-        try:
-            if number in self.errors: raise self.errors[number]
-            while len(items) < n: items.append(next(self.objects[number]))
-        except BaseException as e:
-            if not items: raise
-            self.errors[number] = e
-        return items
+# %% ../../nbs/appendix/sandbox/64a_handles.ipynb #00255218
+def next_items(self:Kept, number:int, n:int) -> list:
+    "The next items of an iterator, at most n; an error comes after the items before it."
+    items = []
+    try:
+        if number in self.errors: raise self.errors[number]
+        while len(items) < n: items.append(next(self.objects[number]))
+    except BaseException as e:
+        if not items: raise
+        self.errors[number] = e
+    return items
+
+Kept.next_items = next_items
 
 # %% ../../nbs/appendix/sandbox/64a_handles.ipynb #8bbc58a2
 class Handle:

@@ -117,12 +117,11 @@ def combinations(
     *limits:dict, # factor -> names of levels; a level has to stand in all that name its factor
 ) -> list: # [Job]
     "The jobs of a step."
-    chosen = {f: [level for name, level in levels.items()
-                  if all(name in some.get(f, [name]) for some in limits)]
-              for f, levels in study.factors.items()}
     over = study.steps[step].get('over', [])
+    chosen = [[level for name, level in study.factors[f].items()
+               if all(name in some.get(f, [name]) for some in limits)] for f in over]
     return [Job(step, tuple(zip(over, levels)), study.folder/step/('-'.join(levels) or 'all'))
-            for levels in itertools.product(*(chosen[f] for f in over))]
+            for levels in itertools.product(*chosen)]
 
 # %% ../../nbs/appendix/study/82_study.ipynb #5cab91e3
 @dataclass(frozen=True)
