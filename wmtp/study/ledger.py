@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['command_of', 'lasting', 'results_path', 'ledger_path', 'read_ledger', 'read_rows', 'row_columns', 'belongs',
-           'check_as_today', 'read_done', 'missing_jobs', 'time_left', 'count_verdicts', 'job_rows', 'write_rows',
-           'ledger_line', 'unpaired', 'finish_job']
+           'read_evaluations', 'check_as_today', 'read_done', 'missing_jobs', 'time_left', 'count_verdicts', 'job_rows',
+           'write_rows', 'ledger_line', 'unpaired', 'finish_job']
 
 # %% ../../nbs/appendix/study/82a_ledger.ipynb #b4055627
 import json
@@ -80,6 +80,12 @@ def belongs(row:dict, common:dict) -> bool:
     "Is a row one of the evaluation whose rows have this in common?"
     return bool(common) and common.items() <= row.items()
 
+def read_evaluations(study:Study) -> list: # [dict]
+    "What the rows of each evaluation that is there have in common."
+    columns = {name for about in study.results.get('rows', {}).values() for name in about}
+    found = {tuple((name, row[name]) for name in columns if name in row) for row in read_rows(study)}
+    return [*map(dict, found)]
+
 # %% ../../nbs/appendix/study/82a_ledger.ipynb #de892d32
 def check_as_today(job:Job, command:list, line:dict):
     "An `InputError` if the ledger's command is not the one of today."
@@ -91,11 +97,11 @@ def check_as_today(job:Job, command:list, line:dict):
 
 def read_done(study:Study, jobs:list) -> dict: # name -> line of the ledger
     "The jobs that are done; an `InputError` if one would be done otherwise today."
-    lines, rows, done = read_ledger(study), read_rows(study), {}
+    lines, there, done = read_ledger(study), read_evaluations(study), {}
     for job in jobs:
         if job.name not in lines: continue
         common, _ = row_columns(study, job)
-        if not (resolve_path(job.folder).exists() or any(belongs(row, common) for row in rows)): continue
+        if not (resolve_path(job.folder).exists() or any(belongs(one, common) for one in there)): continue
         check_as_today(job, command_of(study, job), lines[job.name])
         done[job.name] = lines[job.name]
     return done
